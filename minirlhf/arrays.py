@@ -1,0 +1,173 @@
+"""The machine: which array library computes, and the checks at every public door.
+
+Everything in this package computes on NumPy arrays or on CuPy arrays, and no function asks which:
+it takes the module from the arrays it was given.
+
+    xp = array_module(x)            # numpy for a NumPy array, cupy for a CuPy array
+    y = xp.exp(x)
+
+There is no global backend: arrays of both kinds can live in one process, and a test can compare
+them.  This is the only file that knows that CuPy exists; CuPy is imported only when it is asked
+for.  Randomness is drawn on the host and uploaded, so both libraries see the same numbers.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any                              # numpy.ndarray or cupy.ndarray
+
+_modules: dict[type, ModuleType] = {np.ndarray: np}
+
+
+def register_array_type(array_type: type, module: ModuleType) -> None:
+    """Teach `array_module` one more array type, e.g. a test double of CuPy's."""
+    _modules[array_type] = module
+
+
+def _module_of(x: Any) -> ModuleType | None:
+    """The module that owns x, or None for a number, which every module accepts."""
+    module = _modules.get(type(x))
+    if module is None and "cupy" in sys.modules and isinstance(x, sys.modules["cupy"].ndarray):
+        module = sys.modules["cupy"]
+    if module is None and isinstance(x, np.ndarray):         # subclasses such as np.memmap
+        module = np
+    return module
+
+
+def array_module(*arrays: Any) -> ModuleType:
+    """The array library of the arguments: numpy or cupy (numpy where all are plain numbers).
+
+    Raises TypeError when arrays of two libraries are mixed, since that would mean a hidden copy.
+    """
+    found: ModuleType | None = None
+    for x in arrays:
+        module = _module_of(x)
+        if module is not None and found is not None and module is not found:
+            raise TypeError(
+                f"arrays of {found.__name__} and {module.__name__} are mixed in one call; move "
+                "them to one library first (Backend.asarray, Backend.asnumpy)")
+        found = module or found
+    return found or np
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One array library with its doors: to it (`asarray`), from it (`asnumpy`)."""
+
+    name: str
+    xp: ModuleType
+    asarray: Callable[..., Array]
+    asnumpy: Callable[[Array], np.ndarray]
+    synchronize: Callable[[], None]
+
+
+NUMPY = Backend("numpy", np, np.asarray, np.asarray, lambda: None)
+
+
+def cupy_problem() -> str | None:
+    """None if CuPy can compute here, else the reason it cannot.
+
+    `cupy.cuda.is_available()` alone is not enough: a machine can have a driver and still lack
+    cuBLAS or NVRTC, which show only at the first product and the first compiled kernel.
+    """
+    try:
+        import cupy
+        if not cupy.cuda.is_available():
+            return "no CUDA device or driver was found"
+        one = cupy.ones((2, 2), dtype="float32")
+        float((one @ one + one).sum())
+    except Exception as problem:                 # ImportError, CUDARuntimeError, missing libraries
+        return f"{type(problem).__name__}: {problem}"
+    return None
+
+
+def select_backend(name: str = "auto") -> Backend:
+    """The backend called `name`: "numpy", "cupy", or "auto" (CuPy where it computes, else NumPy).
+
+    Raises ValueError for an unknown name, RuntimeError if CuPy was asked for and cannot compute.
+    """
+    if name not in ("auto", "numpy", "cupy"):
+        raise ValueError(f"unknown backend {name!r}; choose auto, numpy or cupy")
+    if name == "numpy":
+        return NUMPY
+    problem = cupy_problem()
+    if problem is None:
+        import cupy
+        return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy,
+                       lambda: cupy.cuda.get_current_stream().synchronize())
+    if name == "cupy":
+        raise RuntimeError(
+            f"the cupy backend cannot compute here: {problem}.  It needs an NVIDIA driver, a "
+            "device, and CuPy with its libraries: pip install 'minirlhf[cuda13]' (or cuda12)")
+    return NUMPY
+
+
+def keep_freed_memory() -> None:
+    """Tell the C library to keep the memory this process frees (glibc only; else nothing).
+
+    By default glibc hands every large temporary array back to the kernel, which then clears its
+    pages again for the next one: thousands of page faults in each training step.  Programs call
+    this once when they start; importing the package never does.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+    m_trim_threshold, m_mmap_threshold = -1, -3                    # names in malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, 1 << 30)
+    except (OSError, AttributeError):                              # another C library
+        pass
+
+
+# --- checks at the public doors ------------------------------------------------------------------
+
+def check_same_shape(**arrays: Any) -> None:
+    """Raise ValueError, naming every shape, unless all arguments have the same one.
+
+    Numbers count as shape (): nothing broadcasts silently.
+    """
+    shapes = {name: tuple(getattr(x, "shape", ())) for name, x in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"equal shapes are wanted, got {listed}")
+
+
+def check_ndim(ndim: int, axes: str, **arrays: Any) -> None:
+    """Raise ValueError unless every argument has `ndim` axes; `axes` names them, as "(B, R)"."""
+    for name, x in arrays.items():
+        shape = tuple(getattr(x, "shape", ()))
+        if len(shape) != ndim:
+            raise ValueError(f"{name} must have shape {axes}, got {shape}")
+
+
+def check_mask(mask: Any) -> None:
+    """Raise TypeError unless `mask` is a boolean array (True = counts).
+
+    Float and integer masks are refused: they invite multiplication, and NaN · 0 is NaN.
+    """
+    dtype = getattr(mask, "dtype", None)
+    if dtype != np.bool_:
+        raise TypeError(
+            f"mask must be a boolean array (True = counts), got {dtype or type(mask).__name__}; "
+            "write mask != 0 or mask.astype(bool)")
+
+
+def check_prefix_mask(mask: Array) -> None:
+    """Raise ValueError unless the True entries of each row come first (right padding).
+
+    Reads the values, so on a GPU it waits for the device: call it once a rollout, not in a step.
+    """
+    check_mask(mask)
+    gaps = ~mask[:, :-1] & mask[:, 1:]
+    if bool(gaps.any()):
+        row = int(gaps.any(axis=1).argmax())
+        raise ValueError(
+            f"mask must be a prefix of each row (right padding), but row {row} is False before it "
+            "is True; shift the row to the left, or see the conformance variants for interior gaps")

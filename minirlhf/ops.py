@@ -1,0 +1,487 @@
+"""Every differentiable operation: the value, and directly below it the hand-derived gradient.
+
+One op is one function.  It computes the forward value y, then defines `vjp(dy)`, which returns one
+gradient per input, dx = Σ_j dy_j ∂y_j/∂x.  The first docstring lines are the two equations.
+
+Ops take arrays or Tensors (and numbers).  If no input is a Tensor they return a plain array and
+nothing is recorded, so one piece of code serves sampling, scoring and training.
+
+Ties have one rule: `minimum` and `maximum` send the gradient to their first argument, `clip`
+passes it at both bounds.
+
+Symbols: B batch, T tokens, C channels, H heads, D = C/H, V vocabulary; (...) any leading axes.
+"""
+
+from math import pi, sqrt
+from typing import Any
+
+from minirlhf.arrays import Array, array_module, check_mask, check_same_shape
+from minirlhf.autograd import Tensor, record, value
+
+OPS: dict[str, Any] = {}                  # every op by name: the tests check the gradient of each
+
+
+def op(function):
+    """Register a differentiable op."""
+    OPS[function.__name__] = function
+    return function
+
+
+def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
+    """Sum dy over the axes along which an input of `shape` was broadcast.
+
+    If y_ij = x_j was copied along i, then dx_j = Σ_i dy_ij.
+    """
+    if dy.shape == shape:
+        return dy
+    dy = dy.sum(axis=tuple(range(dy.ndim - len(shape))))
+    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and dy.shape[i] != 1)
+    return dy.sum(axis=stretched, keepdims=True) if stretched else dy
+
+
+def _shape(a: Any) -> tuple[int, ...]:
+    return getattr(a, "shape", ())
+
+
+def _row_sum(x: Array) -> Array:
+    """Σ over the last axis, kept as an axis of length 1.  A matrix-vector product is the fastest
+    way to sum short rows."""
+    xp = array_module(x)
+    return (x @ xp.ones(x.shape[-1], dtype=x.dtype))[..., None]
+
+
+# --- elementary arithmetic, with NumPy's broadcasting --------------------------------------------
+
+@op
+def add(a, b):
+    """y = a + b.     da = dy,  db = dy"""
+    def vjp(dy):
+        return unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b))
+    return record(value(a) + value(b), (a, b), vjp)
+
+
+@op
+def sub(a, b):
+    """y = a − b.     da = dy,  db = −dy"""
+    def vjp(dy):
+        return unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b))
+    return record(value(a) - value(b), (a, b), vjp)
+
+
+@op
+def mul(a, b):
+    """y = a·b.     da = dy·b,  db = dy·a"""
+    x, z = value(a), value(b)
+
+    def vjp(dy):
+        return unbroadcast(dy * z, _shape(a)), unbroadcast(dy * x, _shape(b))
+    return record(x * z, (a, b), vjp)
+
+
+@op
+def div(a, b):
+    """y = a/b.     da = dy/b,  db = −dy·a/b²"""
+    x, z = value(a), value(b)
+
+    def vjp(dy):
+        return unbroadcast(dy / z, _shape(a)), unbroadcast(-dy * x / (z * z), _shape(b))
+    return record(x / z, (a, b), vjp)
+
+
+@op
+def power(a, b):
+    """y = aᵇ.     da = dy·b·aᵇ⁻¹,  db = dy·aᵇ·log a   (0 at a = 0, the limit for b > 0)"""
+    x, z = value(a), value(b)
+    y = x ** z
+
+    def vjp(dy):
+        xp = array_module(y)
+        da = db = None
+        if isinstance(a, Tensor):
+            da = unbroadcast(dy * z * x ** (z - 1), _shape(a))
+        if isinstance(b, Tensor):
+            log_x = xp.log(xp.where(y == 0, 1, x))
+            db = unbroadcast(dy * y * log_x, _shape(b))
+        return da, db
+    return record(y, (a, b), vjp)
+
+
+@op
+def matmul(a, b):
+    """y = a @ b as NumPy's: (..., M, K) @ (..., K, N) -> (..., M, N).
+
+    da = dy @ bᵀ,  db = aᵀ @ dy: since y_mn = Σ_k a_mk b_kn, da_mk = Σ_n dy_mn b_kn.
+    A vector is a row on the left, a column on the right.
+    """
+    x, z = value(a), value(b)
+
+    def vjp(dy):
+        row, column = x.ndim == 1, z.ndim == 1
+        x2 = x[None, :] if row else x
+        z2 = z[:, None] if column else z
+        dy = dy[..., None] if column else dy                    # give the dropped axes back:
+        dy = dy[..., None, :] if row else dy                    # (..., M, N) in every case
+        da = unbroadcast(dy @ z2.swapaxes(-1, -2), x2.shape)
+        db = unbroadcast(x2.swapaxes(-1, -2) @ dy, z2.shape)
+        return da.reshape(x.shape), db.reshape(z.shape)
+    return record(x @ z, (a, b), vjp)
+
+
+@op
+def exp(a):
+    """y = eᵃ.     da = dy·y, and 0 where dy is 0 even if y overflowed (0·inf would be NaN)"""
+    xp = array_module(value(a))
+    y = xp.exp(value(a))
+
+    def vjp(dy):
+        return (xp.where(dy == 0, dy, dy * xp.where(dy == 0, 0, y)),)
+    return record(y, (a,), vjp)
+
+
+@op
+def log(a):
+    """y = log a.     da = dy/a"""
+    x = value(a)
+
+    def vjp(dy):
+        return (dy / x,)
+    return record(array_module(x).log(x), (a,), vjp)
+
+
+@op
+def softplus(a):
+    """y = log(1 + eᵃ) = max(a, 0) + log(1 + e^−|a|), which cannot overflow.     da = dy·σ(a)"""
+    x = value(a)
+    xp = array_module(x)
+    y = xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
+
+    def vjp(dy):
+        return (dy * xp.exp(x - y),)                    # σ(x) = eˣ/(1 + eˣ) = exp(x − softplus(x))
+    return record(y, (a,), vjp)
+
+
+@op
+def minimum(a, b):
+    """y = min(a, b).     The gradient goes to the smaller; at a tie to a."""
+    x, z = value(a), value(b)
+    xp = array_module(x, z)
+
+    def vjp(dy):
+        first = x <= z
+        return (unbroadcast(xp.where(first, dy, 0), _shape(a)),
+                unbroadcast(xp.where(first, 0, dy), _shape(b)))
+    return record(xp.minimum(x, z), (a, b), vjp)
+
+
+@op
+def maximum(a, b):
+    """y = max(a, b).     The gradient goes to the larger; at a tie to a."""
+    x, z = value(a), value(b)
+    xp = array_module(x, z)
+
+    def vjp(dy):
+        first = x >= z
+        return (unbroadcast(xp.where(first, dy, 0), _shape(a)),
+                unbroadcast(xp.where(first, 0, dy), _shape(b)))
+    return record(xp.maximum(x, z), (a, b), vjp)
+
+
+@op
+def clip(a, low, high):
+    """y = a limited to [low, high].     da = dy where low ≤ a ≤ high (both bounds count), else 0
+
+    low and high are constants: numbers, or arrays of a's shape.
+    """
+    x = value(a)
+    xp = array_module(x)
+
+    def vjp(dy):
+        return xp.where((low <= x) & (x <= high), dy, 0), None, None
+    return record(xp.minimum(xp.maximum(x, low), high), (a, low, high), vjp)
+
+
+@op
+def where(condition, a, b):
+    """y = a where condition, else b.     The gradient goes where the value came from.
+
+    The other branch gets exactly 0, whatever it holds: this is how masks are applied, since a
+    product with the mask would turn a NaN in a masked slot into a NaN everywhere.
+    """
+    condition = value(condition)
+    xp = array_module(condition, value(a), value(b))
+
+    def vjp(dy):
+        return (None, unbroadcast(xp.where(condition, dy, 0), _shape(a)),
+                unbroadcast(xp.where(condition, 0, dy), _shape(b)))
+    return record(xp.where(condition, value(a), value(b)), (condition, a, b), vjp)
+
+
+# --- reductions and shapes -----------------------------------------------------------------------
+
+@op
+def sum(a, axis=None):
+    """y = Σ a over `axis` (an int; by default over everything).     da_i = dy, for every i summed
+
+    A sum of floats keeps their dtype.
+    """
+    x = value(a)
+    xp = array_module(x)
+
+    def vjp(dy):
+        dy = xp.asarray(dy)
+        return (xp.broadcast_to(dy if axis is None else xp.expand_dims(dy, axis), x.shape),)
+    return record(x.sum(axis=axis), (a,), vjp)
+
+
+@op
+def masked_mean(a, mask, count=None):
+    """y = (1/n) Σ over the mask of a,  n = `count`, by default the number of True entries.
+
+    da = dy/n where mask, else 0.  Masked slots are never read; they may hold NaN.
+
+    `count` is how a batch is split without changing its loss: give every part the number of
+    unmasked entries of the *whole* optimizer step, and the parts' means add up to the step's.
+
+    Raises TypeError if the mask is not boolean, ValueError if shapes differ, if `count` is not
+    positive, or if there is no `count` and nothing is unmasked.
+    """
+    check_mask(mask)
+    check_same_shape(values=a, mask=mask)
+    if count is None:
+        count = int(mask.sum())
+        if count == 0:
+            raise ValueError(f"mean over no token: the mask {mask.shape} has no True entry "
+                             "(give count=, the tokens of the whole step, to let it count as 0)")
+    if count <= 0:
+        raise ValueError(f"count must be a positive number of tokens, got {count}")
+    x = value(a)
+    xp = array_module(x)
+
+    def vjp(dy):
+        return xp.where(mask, dy / count, 0).astype(x.dtype, copy=False), None
+    return record(xp.where(mask, x, 0).sum() / count, (a, mask), vjp)
+
+
+@op
+def reshape(a, shape):
+    """y = the same numbers in another shape.     da = dy in the old one"""
+    x = value(a)
+
+    def vjp(dy):
+        return dy.reshape(x.shape), None
+    return record(x.reshape(shape), (a, shape), vjp)
+
+
+@op
+def transpose(a):
+    """y = aᵀ, the last two axes exchanged.     da = dyᵀ"""
+    def vjp(dy):
+        return (dy.swapaxes(-1, -2),)
+    return record(value(a).swapaxes(-1, -2), (a,), vjp)
+
+
+@op
+def index(a, key):
+    """y = a[key] for ints and slices.     da = dy at key, 0 elsewhere
+
+    No index arrays: with those an entry may be taken twice, and its gradients would have to add.
+    """
+    x = value(a)
+
+    def vjp(dy):
+        da = array_module(x).zeros_like(x)
+        da[key] = dy
+        return da, None
+    return record(x[key], (a, key), vjp)
+
+
+# --- the transformer's ops -----------------------------------------------------------------------
+
+@op
+def embedding(table, ids):
+    """y = table[ids].  table (V, C), ids (...) int -> (..., C).     dtable_v = Σ of dy where id = v
+
+    The sum is a product with one-hot rows: the same formula, in the same order, on every backend.
+    (A scatter-add would be done by atomics on a GPU, in a different order at each run.)
+    """
+    x = value(table)
+    xp = array_module(x)
+
+    def vjp(dy):
+        one_hot = (ids.reshape(-1, 1) == xp.arange(x.shape[0])).astype(dy.dtype)         # (N, V)
+        return one_hot.T @ dy.reshape(-1, x.shape[1]), None
+    return record(x[ids], (table, ids), vjp)
+
+
+@op
+def linear(a, w, b):
+    """y = x·W + b.  x (..., I), W (I, O), b (O,) or the number 0 -> (..., O)
+
+    dx = dy·Wᵀ,  dW = xᵀ·dy,  db = Σ dy, with all leading axes flattened into one (N, I):
+    then each is a single large matrix product.
+    """
+    x, weight = value(a), value(w)
+    flat = x.reshape(-1, x.shape[-1])
+    y = flat @ weight
+    y += value(b)
+
+    def vjp(dy):
+        xp = array_module(x)
+        dy = dy.reshape(-1, dy.shape[-1])
+        db = xp.ones(len(dy), dtype=dy.dtype) @ dy if isinstance(b, Tensor) else None
+        return (dy @ weight.T).reshape(x.shape), flat.T @ dy, db
+    return record(y.reshape(*x.shape[:-1], -1), (a, w, b), vjp)
+
+
+@op
+def layer_norm(a, gain, bias, eps=1e-5):
+    """y = g·x̂ + b,  x̂ = (x − μ)/s,  s = √(σ² + ε), over the last axis.  (..., C) -> (..., C)
+
+    dx = (dx̂ − mean(dx̂) − x̂·mean(dx̂·x̂))/s  with dx̂ = dy·g;   dg = Σ dy·x̂,   db = Σ dy
+    The two means are what μ and s take back: a shift or a scaling of x does not change y.
+    Derived in docs/derivations/layer_norm.md.
+    """
+    x = value(a)
+    g = value(gain)
+    channels = x.shape[-1]
+    centered = x - _row_sum(x) / channels
+    inverse_s = (_row_sum(centered * centered) / channels + eps) ** -0.5                # (..., 1)
+    normal = centered * inverse_s                                                           # x̂
+    y = normal * g
+    y += value(bias)
+
+    def vjp(dy):
+        dnormal = dy * g
+        dx = dnormal - _row_sum(dnormal) / channels
+        dx -= normal * (_row_sum(dnormal * normal) / channels)
+        dx *= inverse_s
+        rows = array_module(x).ones(x.size // channels, dtype=x.dtype)
+        return (dx, rows @ (dy * normal).reshape(-1, channels), rows @ dy.reshape(-1, channels),
+                None)
+    return record(y, (a, gain, bias, eps), vjp)
+
+
+@op
+def gelu(a):
+    """y = ½x(1 + t),  t = tanh(u),  u = √(2/π)·(x + 0.044715x³): GPT-2's "gelu_new".
+
+    dx = dy·[½(1 + t) + ½x(1 − t²)·u′],  u′ = √(2/π)·(1 + 3·0.044715x²)
+    Derived in docs/derivations/gelu.md.
+    """
+    x = value(a)
+    scale, cubic = sqrt(2 / pi), 0.044715
+    square = x * x                                      # x**3 would be fifty times slower
+    t = square * (scale * cubic)
+    t += scale
+    t *= x
+    t = array_module(x).tanh(t)
+    y = t + 1
+    y *= x
+    y *= 0.5
+
+    def vjp(dy):
+        dx = square * (3 * scale * cubic)
+        dx += scale                                                 # u′
+        dx *= x
+        dx *= 1 - t * t
+        dx += t
+        dx += 1
+        dx *= 0.5
+        dx *= dy
+        return (dx,)
+    return record(y, (a,), vjp)
+
+
+@op
+def causal_attention(qkv, heads, bias):
+    """y = softmax(q·kᵀ/√D + bias)·v for every head.  qkv (B, T, 3C) -> (B, T, C)
+
+    q, k, v are the thirds of the last axis, each split into `heads` heads of D = C/heads.
+    bias (T, T) or (B, 1, T, T) is a constant: 0 where a query (row) may look at a key (column),
+    −inf where it may not.  Each row needs one key to look at.
+
+    With P the softmax, O = P·V:   dV = Pᵀ·dO,   dP = dO·Vᵀ,
+    dS = P ∘ (dP − δ),  δ_i = Σ_j P_ij dP_ij = Σ_d dO_id O_id,   dQ = dS·K/√D,   dK = dSᵀ·Q/√D.
+    Derived in docs/derivations/attention.md.
+    """
+    x = value(qkv)
+    xp = array_module(x)
+    B, T, C = x.shape[0], x.shape[1], x.shape[2] // 3
+    D = C // heads
+    q, k, v = x.reshape(B, T, 3, heads, D).transpose(2, 0, 3, 1, 4)              # each (B, H, T, D)
+    p = q @ k.swapaxes(-1, -2)                                                   # (B, H, T, T)
+    p *= D ** -0.5
+    p += bias
+    p -= p.max(axis=-1, keepdims=True)              # the largest is 0: exp cannot overflow
+    p = xp.exp(p, out=p)
+    inverse_sum = 1 / _row_sum(p)
+    o = (p @ v) * inverse_sum                       # normalise the output, it is smaller than p
+    y = o.transpose(0, 2, 1, 3).reshape(B, T, C)
+
+    def vjp(dy):
+        do = dy.reshape(B, T, heads, D).transpose(0, 2, 1, 3)
+        probabilities = p * inverse_sum
+        ds = do @ v.swapaxes(-1, -2)                                             # dP
+        ds -= _row_sum(do * o)                                                   # δ
+        ds *= probabilities
+        ds *= D ** -0.5
+        dqkv = xp.empty_like(x)
+        dq, dk, dv = dqkv.reshape(B, T, 3, heads, D).transpose(2, 0, 3, 1, 4)    # views
+        dq[...] = ds @ k
+        dk[...] = ds.swapaxes(-1, -2) @ q
+        dv[...] = probabilities.swapaxes(-1, -2) @ do
+        return dqkv, None, None
+    return record(y, (qkv, heads, bias), vjp)
+
+
+@op
+def log_softmax(a):
+    """y = x − logsumexp(x), last axis.  (..., V) -> (..., V).     dx = dy − softmax(x)·Σdy
+
+    since ∂y_u/∂x_v = [u = v] − softmax(x)_v.  Derived in docs/derivations/log_softmax.md.
+    """
+    x = value(a)
+    xp = array_module(x)
+    z = x - x.max(axis=-1, keepdims=True)              # the largest is 0: exp cannot overflow
+    y = z - xp.log(xp.exp(z).sum(axis=-1, keepdims=True))
+
+    def vjp(dy):
+        return (dy - xp.exp(y) * dy.sum(axis=-1, keepdims=True),)
+    return record(y, (a,), vjp)
+
+
+@op
+def select_logprobs(logits, ids, temperature=1.0):
+    """y = log softmax(z/τ)[id], one entry a row.  z (..., V), ids (...) int -> (...)
+
+    dz = (dy/τ)·(onehot(id) − softmax(z/τ)).  One pass instead of a log-softmax of every entry.
+    """
+    x = value(logits)
+    xp = array_module(x)
+    ids = ids[..., None]
+    z = x - x.max(axis=-1, keepdims=True)
+    if temperature != 1.0:
+        z /= temperature
+    chosen = xp.take_along_axis(z, ids, axis=-1)
+    p = xp.exp(z, out=z)
+    total = _row_sum(p)
+    y = (chosen - xp.log(total))[..., 0]
+
+    def vjp(dy):
+        dy = dy[..., None] / temperature
+        dz = p * (-dy / total)
+        xp.put_along_axis(dz, ids, xp.take_along_axis(dz, ids, axis=-1) + dy, axis=-1)
+        return dz, None, None
+    return record(y, (logits, ids, temperature), vjp)
+
+
+# --- Tensor's operators are these ops ------------------------------------------------------------
+
+Tensor.__add__ = Tensor.__radd__ = add                     # addition commutes, to the bit
+Tensor.__mul__ = Tensor.__rmul__ = mul
+Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: sub(b, a)
+Tensor.__truediv__, Tensor.__rtruediv__ = div, lambda a, b: div(b, a)
+Tensor.__pow__, Tensor.__rpow__ = power, lambda a, b: power(b, a)
+Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda a, b: matmul(b, a)
+Tensor.__neg__ = lambda a: mul(a, -1)
+Tensor.__getitem__ = index

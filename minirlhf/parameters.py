@@ -1,0 +1,97 @@
+"""Parameters: a nested dict of named arrays, all of them views of one flat buffer.
+
+    params = pack({"wte": {"weight": ...}, "h": [{"ln_1": {"weight": ...}}, ...]})
+    params["h"][0]["ln_1"]["weight"]       # an array of its own shape, to compute with
+    params.flat                            # the same numbers as one vector, to update with
+
+The leaves have the names of a GPT-2 checkpoint ("h.0.ln_1.weight"), so saving is writing them
+down.  The flat buffer makes an optimizer step, a gradient norm or a copy one pass over one vector.
+
+A *tree* below is any nesting of dicts and lists with arrays at its leaves.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minirlhf.arrays import Array, array_module
+
+Tree = Any
+
+
+class Parameters(dict):
+    """A nested dict whose leaves are views of `flat`, in the order of `leaves`."""
+
+    flat: Array
+
+
+def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, leaf) pairs in a fixed order: that of the dicts and lists."""
+    if isinstance(tree, dict):
+        items = tree.items()
+    elif isinstance(tree, list | tuple):
+        items = enumerate(tree)
+    else:
+        yield prefix, tree
+        return
+    for key, branch in items:
+        yield from leaves(branch, f"{prefix}.{key}" if prefix else str(key))
+
+
+def tree_map(function: Callable, tree: Tree, *others: Tree) -> Tree:
+    """A tree of the same shape with function(leaf, *other_leaves) at each leaf."""
+    if isinstance(tree, dict):
+        return {key: tree_map(function, branch, *(other[key] for other in others))
+                for key, branch in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [tree_map(function, branch, *(other[i] for other in others))
+                for i, branch in enumerate(tree)]
+    return function(tree, *others)
+
+
+def pack(tree: dict) -> Parameters:
+    """Copy a tree of arrays into one fresh flat buffer; its leaves become views of that buffer.
+
+    Raises ValueError if the leaves do not all have one dtype.
+    """
+    arrays = [leaf for _, leaf in leaves(tree)]
+    dtypes = sorted({str(a.dtype) for a in arrays})
+    if len(dtypes) != 1:
+        raise ValueError(f"parameters must all have one dtype, got {', '.join(dtypes) or 'none'}")
+    flat = array_module(*arrays).concatenate([a.ravel() for a in arrays])
+    start = 0
+
+    def view(leaf):
+        nonlocal start
+        start += leaf.size
+        return flat[start - leaf.size:start].reshape(leaf.shape)
+
+    params = Parameters(tree_map(view, tree))
+    params.flat = flat
+    return params
+
+
+def copy(params: Parameters) -> Parameters:
+    """An independent copy: a frozen reference, or a new model started from an old one."""
+    return pack(params)
+
+
+def zeros_like(tree: Tree) -> Tree:
+    """A tree of zeros: gradients of parameters that nothing used, an optimizer's first moments."""
+    zeros = tree_map(lambda leaf: array_module(leaf).zeros_like(leaf), tree)
+    return pack(zeros) if isinstance(tree, Parameters) else zeros
+
+
+def buffers(*trees: Tree) -> Iterator[tuple[Array, ...]]:
+    """Yield matching arrays of several trees of one shape.
+
+    Where all trees are `Parameters` there is one tuple, the flat buffers; otherwise one a leaf.
+    """
+    if all(isinstance(tree, Parameters) for tree in trees):
+        yield tuple(tree.flat for tree in trees)
+    else:
+        yield from zip(*([leaf for _, leaf in leaves(tree)] for tree in trees), strict=True)
+
+
+def count(tree: Tree) -> int:
+    """How many numbers the tree holds."""
+    return sum(leaf.size for _, leaf in leaves(tree))
