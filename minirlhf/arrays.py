@@ -120,7 +120,7 @@ def keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_threshold = -1, -3                    # names in malloc.h
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_mmap_threshold, 1 << 25)        # the largest that glibc accepts: 32 MiB
         libc.mallopt(m_trim_threshold, 1 << 30)
     except (OSError, AttributeError):                              # another C library
         pass
