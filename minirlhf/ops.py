@@ -100,7 +100,7 @@ def power(a, b):
         if isinstance(a, Tensor):
             da = unbroadcast(dy * z * x ** (z - 1), _shape(a))
         if isinstance(b, Tensor):
-            log_x = xp.log(xp.where(y == 0, 1, x))
+            log_x = xp.log(xp.where(y == 0, 1, x).astype(y.dtype, copy=False))
             db = unbroadcast(dy * y * log_x, _shape(b))
         return da, db
     return record(y, (a, b), vjp)
@@ -254,6 +254,7 @@ def masked_mean(a, mask, count=None):
                              "(give count=, the tokens of the whole step, to let it count as 0)")
     if count <= 0:
         raise ValueError(f"count must be a positive number of tokens, got {count}")
+    count = float(count)                    # a NumPy integer would turn float32 into float64
     x = value(a)
     xp = array_module(x)
 
@@ -284,8 +285,12 @@ def transpose(a):
 def index(a, key):
     """y = a[key] for ints and slices.     da = dy at key, 0 elsewhere
 
-    No index arrays: with those an entry may be taken twice, and its gradients would have to add.
+    Raises TypeError for an index array: with those an entry may be taken twice, and its gradients
+    would have to add.
     """
+    if any(isinstance(k, list) or _shape(k) for k in (key if isinstance(key, tuple) else (key,))):
+        raise TypeError("an index array was given; a Tensor takes ints and slices, and embedding() "
+                        "or a product with one-hot rows looks up many entries")
     x = value(a)
 
     def vjp(dy):

@@ -1,0 +1,148 @@
+"""The rollout: prompt → response → score → log-probs, reference log-probs, values.
+
+The article's loop: "The current LLM (the policy) generates a response", "The Reward Model scores
+that response".  What the update needs of it is gathered here once, in one `Rollout` of named
+arrays; nothing in it carries a gradient.
+
+**Layout.**  Prompts are padded on the left and responses on the right,
+
+    column   0 ……… P−1 │ P ……… P+R−1
+             pad  prompt │ response  pad
+
+so every response begins at column P, and (B, R) arrays of a response are slices of (B, P+R) ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from minirlhf.arrays import Array, array_module
+from minirlhf.sampling import Samples, sample
+from minirlhf.tokens import Tokenizer, pad_left, pad_right, strip, token_logprobs
+from minirlhf.transformer import ModelConfig, logits, scores, values
+
+
+class Models(NamedTuple):
+    """The four models of PPO, all of one configuration.
+
+    The article: "during PPO RL fine-tuning, we are actually keeping four models in memory".
+    """
+
+    policy: dict               # the language model being trained
+    value: dict                # predicts the return: the baseline of the advantage
+    reward: dict               # scores whole responses; frozen
+    reference: dict            # a copy of the SFT model for the KL penalty; frozen
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A batch of prompts, responses and what the models say of them.
+
+    sequences (B, P+R) int and sequence_mask (B, P+R) bool hold prompt and response; `mask` (B, R)
+    is True on the response's tokens.  logprobs, ref_logprobs, values (B, R); scores (B,).
+    """
+
+    sequences: Array
+    sequence_mask: Array
+    mask: Array
+    logprobs: Array            # log π_old of each response token, at the sampling temperature
+    ref_logprobs: Array        # log π_ref of the same token
+    values: Array              # V before the token is chosen
+    scores: Array              # the reward model's score of the whole response
+
+    def __getitem__(self, rows) -> "Rollout":
+        """The same arrays for some rows: a minibatch."""
+        return Rollout(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def response_logprobs(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
+                      response_length: int, temperature: float = 1.0):
+    """log π of each response token.  (B, P+R) -> (B, R)
+
+    The log-prob of column t comes from the logits at t−1, so of the P+R−1 there are, the last R
+    belong to the response.
+    """
+    z = logits(params, config, sequences, sequence_mask)
+    logprobs = token_logprobs(z, sequences, temperature)                       # (B, P+R−1)
+    return logprobs[:, -response_length:]
+
+
+def response_values(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
+                    response_length: int):
+    """V of the state in which each response token was chosen.  (B, P+R) -> (B, R)
+
+    The state of token t is everything before it, so V is read one column earlier, where the
+    logits are that chose the token.
+    """
+    return values(params, config, sequences, sequence_mask)[:, -response_length - 1:-1]
+
+
+def score_replies(params, config: ModelConfig, rows: Sequence[Sequence[int]],
+                  batch_size: int = 256) -> np.ndarray:
+    """The scalar head's score of each row of prompt and response tokens, padded on the right.
+
+    Returns a host array (N,); long lists are scored a batch at a time.
+    """
+    xp = array_module(params["wte"]["weight"])
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        tokens, mask = pad_right(rows[start:start + batch_size])
+        parts.append(scores(params, config, xp.asarray(tokens), xp.asarray(mask)))
+    together = xp.concatenate(parts)
+    return together if xp is np else xp.asnumpy(together)
+
+
+def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]], max_new: int,
+            *, rng: np.random.Generator, temperature: float = 1.0) -> Rollout:
+    """Let the policy answer the prompts, and gather what an update needs.
+
+    No top-k and no top-p: they would draw from another distribution than the one whose log-probs
+    are trained, and the ratio would be off by the probability mass that they cut away.
+    """
+    samples = sample(models.policy, config, prompts, max_new, rng=rng, temperature=temperature)
+    sequences, sequence_mask = join(prompts, samples)
+    R = samples.tokens.shape[1]
+    xp = array_module(sequences)
+    rows = strip(*(a if xp is np else xp.asnumpy(a) for a in (sequences, sequence_mask)))
+    return Rollout(
+        sequences, sequence_mask, samples.mask, samples.logprobs,
+        response_logprobs(models.reference, config, sequences, sequence_mask, R, temperature),
+        response_values(models.value, config, sequences, sequence_mask, R),
+        xp.asarray(score_replies(models.reward, config, rows)))
+
+
+def join(prompts: Sequence[Sequence[int]], samples: Samples) -> tuple[Array, Array]:
+    """Left-padded prompts and right-padded responses side by side: tokens, mask (B, P+R)."""
+    xp = array_module(samples.tokens)
+    tokens, mask = (xp.asarray(a) for a in pad_left(prompts))
+    return (xp.concatenate([tokens, samples.tokens], axis=1),
+            xp.concatenate([mask, samples.mask], axis=1))
+
+
+class Reply(NamedTuple):
+    """A response as text; `ended` tells whether the model said <eos>."""
+
+    text: str
+    ended: bool
+
+
+def generate(params, config: ModelConfig, tokenizer: Tokenizer,
+             prompts: Sequence[Sequence[int]], max_new: int, *, rng: np.random.Generator,
+             batch_size: int = 256, progress=iter, **settings) -> list[Reply]:
+    """Text replies to many prompts of token ids, a batch at a time.
+
+    `settings` go to `sample` (temperature, top_k, top_p); `progress` may wrap the batches in a bar.
+    """
+    replies = []
+    for start in progress(range(0, len(prompts), batch_size)):
+        samples = sample(params, config, prompts[start:start + batch_size], max_new, rng=rng,
+                         **settings)
+        xp = array_module(samples.tokens)
+        rows = strip(*(a if xp is np else xp.asnumpy(a) for a in (samples.tokens, samples.mask)))
+        replies += [Reply(tokenizer.decode(row), row[-1] == config.eos_id) for row in rows]
+    return replies

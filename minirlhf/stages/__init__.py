@@ -1,0 +1,15 @@
+"""The stages: loops that compose the mathematics.
+
+Each stage is one file with a frozen configuration and one generator, `train(...)`, that makes one
+optimizer step (PPO: one rollout and its updates) each time it is asked for the next value, and
+yields that step's numbers:
+
+    for metrics in pretraining.train(params, model, stream, config, seed=0):
+        print(metrics["loss"])
+
+Whoever runs a stage decides what happens between steps: a progress bar, a log, an evaluation, an
+early end.  Parameters are updated in place.  All randomness of step t comes from a generator made
+from (seed, stage, t), so a stage can be cut and continued without saving generator states.
+
+Stages know nothing of where prompts, labels and evaluations come from.
+"""

@@ -1,0 +1,164 @@
+"""Stage 3, RL fine-tuning with PPO (Schulman et al. 2017; Ziegler et al. 2019).
+
+One step is the article's loop: "We sample a prompt from a training dataset", the policy answers,
+the reward model scores, and "PPO uses this score to update the LLM's weights".
+
+    rollout      128 responses with log-probs, reference log-probs, values, scores
+    rewards      −β·(log π − log π_ref) a token, the score at the last one         kl_penalty
+    advantages   GAE, then whitened over the batch                                 gae
+    updates      a few epochs of minibatches: clipped surrogate for the policy,
+                 clipped squared error for the value model                         clipped_surrogate
+
+The value model starts from the reward model, has its own optimizer, and is otherwise a stranger to
+the policy.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minirlhf.arrays import Array, array_module
+from minirlhf.clipped_surrogate import clipped_surrogate_loss, clipped_value_loss
+from minirlhf.gae import gae, whiten
+from minirlhf.kl_penalty import adaptive_beta, penalized_rewards
+from minirlhf.optimizer import adamw_state
+from minirlhf.rollout import Models, Rollout, collect, response_logprobs, response_values
+from minirlhf.stages.training import Stage, require_positive, step_rng, update
+from minirlhf.transformer import ModelConfig
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """How the policy is trained against the reward model."""
+
+    steps: int = 40
+    """rollouts, each followed by its updates"""
+    batch_size: int = 128
+    """responses a rollout"""
+    max_new: int = 32
+    """longest response, in tokens"""
+    temperature: float = 1.0
+    """sampling temperature; log-probs are taken at the same one"""
+    epochs: int = 2
+    """passes over each rollout"""
+    minibatches: int = 4
+    """optimizer steps a pass"""
+    lr_policy: float = 3e-4
+    """learning rate of the policy, constant"""
+    lr_value: float = 1e-3
+    """learning rate of the value model, constant"""
+    clip_ratio: float = 0.2
+    """ε: how far the ratio π/π_old may move before an update stops"""
+    clip_value: float = 0.2
+    """how far a value may move from its old one before its update stops"""
+    gamma: float = 1.0
+    """discount; 1 in language tasks: the score at the end counts in full for every token"""
+    lam: float = 0.95
+    """GAE's λ: 0 trusts the value model, 1 the sampled return"""
+    beta: float = 0.2
+    """strength of the KL penalty, in reward deviations a nat"""
+    target_kl: float | None = None
+    """if given, β is adapted to hold the summed KL a reply near this many nats"""
+    kl_horizon: int = 10_000
+    """responses over which the adaptive β reacts; smaller is quicker"""
+    max_grad_norm: float = 1.0
+    """gradients are scaled down to this norm"""
+
+    def __post_init__(self):
+        require_positive(self, "steps", "batch_size", "max_new", "temperature", "epochs",
+                         "minibatches", "lr_policy", "lr_value", "clip_ratio", "clip_value",
+                         "kl_horizon", "max_grad_norm")
+        if self.batch_size % self.minibatches:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of minibatches "
+                             f"({self.minibatches}), so that all are of one size")
+        if self.beta < 0:
+            raise ValueError(f"beta must not be negative, got {self.beta}: a bonus for leaving the "
+                             "SFT model")
+        if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
+            raise ValueError(f"gamma and lam must lie in [0, 1], got {self.gamma}, {self.lam}")
+        if self.target_kl is not None and not self.target_kl > 0:
+            raise ValueError(f"target_kl must be positive, got {self.target_kl}")
+
+
+def policy_loss(params, model: ModelConfig, batch: Rollout, advantages: Array, config: PPOConfig,
+                count: int):
+    """The clipped surrogate on a minibatch, against the policy that sampled it."""
+    logprobs = response_logprobs(params, model, batch.sequences, batch.sequence_mask,
+                                 batch.mask.shape[1], config.temperature)
+    return clipped_surrogate_loss(logprobs, batch.logprobs, advantages, batch.mask,
+                                  config.clip_ratio, count)
+
+
+def value_loss(params, model: ModelConfig, batch: Rollout, returns: Array, config: PPOConfig,
+               count: int):
+    """The clipped squared error between the values and the returns of a minibatch."""
+    v = response_values(params, model, batch.sequences, batch.sequence_mask, batch.mask.shape[1])
+    return clipped_value_loss(v, batch.values, returns, batch.mask, config.clip_value, count)
+
+
+def advantages_and_returns(rollout: Rollout, beta: float,
+                           config: PPOConfig) -> tuple[Array, Array]:
+    """Penalised rewards → GAE → whitened advantages (B, R), and the returns (B, R)."""
+    rewards = penalized_rewards(rollout.scores, rollout.logprobs, rollout.ref_logprobs,
+                                rollout.mask, beta)
+    advantages, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
+    return whiten(advantages, rollout.mask), returns
+
+
+def train(models: Models, model: ModelConfig,
+          draw_prompts: Callable[[int, np.random.Generator], Sequence[Sequence[int]]],
+          config: PPOConfig, *, seed: int) -> Iterator[dict]:
+    """Train models.policy and models.value in place; yields the numbers of each step.
+
+    draw_prompts(n, rng) gives n prompts as token ids.  docs/logged_numbers.md explains the numbers.
+    """
+    policy_state, value_state = adamw_state(models.policy), adamw_state(models.value)
+    beta = config.beta
+    for step in range(config.steps):
+        rng = step_rng(seed, Stage.PPO, step)
+        rollout = collect(models, model, draw_prompts(config.batch_size, rng), config.max_new,
+                          rng=rng, temperature=config.temperature)
+        advantages, returns = advantages_and_returns(rollout, beta, config)
+        losses = []
+        for rows in minibatches(config, rng):
+            batch = rollout[rows]
+            count = int(batch.mask.sum())
+            surrogate, _ = update(policy_loss, models.policy, policy_state, config.lr_policy,
+                                  config.max_grad_norm, model, batch, advantages[rows], config,
+                                  count)
+            error, _ = update(value_loss, models.value, value_state, config.lr_value,
+                              config.max_grad_norm, model, batch, returns[rows], config, count)
+            losses.append((surrogate, error))
+        numbers = summarize(rollout, returns, losses) | {"beta": beta}
+        numbers["objective"] = numbers["score"] - beta * numbers["kl"]
+        yield numbers
+        if config.target_kl is not None:
+            beta = adaptive_beta(beta, numbers["kl"], config.target_kl, config.kl_horizon,
+                                 config.batch_size)
+
+
+def minibatches(config: PPOConfig, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Row numbers of each minibatch: every epoch a new order, cut into equal parts."""
+    for _ in range(config.epochs):
+        yield from np.split(rng.permutation(config.batch_size), config.minibatches)
+
+
+def summarize(rollout: Rollout, returns: Array, losses: list[tuple]) -> dict[str, float]:
+    """What a step is watched by.
+
+    score: mean reward-model score; kl: mean over replies of Σ_t log π/π_ref, in nats; length in
+    tokens; the two losses, averaged over the updates; explained_variance: the share of the
+    returns' variance that the values foresaw, 1 − Var(G − V)/Var(G).
+    """
+    xp, mask = array_module(rollout.scores), rollout.mask
+    log_ratio = xp.where(mask, rollout.logprobs - rollout.ref_logprobs, 0).sum(axis=1)
+    n = mask.sum()
+    seen, error = xp.where(mask, returns, 0), xp.where(mask, returns - rollout.values, 0)
+    variance = (seen * seen).sum() / n - (seen.sum() / n) ** 2
+    unexplained = (error * error).sum() / n - (error.sum() / n) ** 2
+    return {"score": float(rollout.scores.mean()), "kl": float(log_ratio.mean()),
+            "length": float(mask.sum(axis=1).mean()),
+            "policy_loss": float(sum(s for s, _ in losses)) / len(losses),
+            "value_loss": float(sum(v for _, v in losses)) / len(losses),
+            "explained_variance": float(1 - unexplained / (variance + 1e-8))}

@@ -1,0 +1,76 @@
+"""The base model: predict the next token of a corpus.
+
+The article: "A pre-trained LLM is trained to predict the next token (a token is a small chunk of
+text, i.e. a word or a part of a word) from a huge amount of internet text."  Here the corpus is a
+stream of token ids; a step takes random windows of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minirlhf.arrays import array_module
+from minirlhf.optimizer import adamw_state, cosine_schedule
+from minirlhf.parameters import Parameters
+from minirlhf.sft import sft_loss
+from minirlhf.stages.training import Stage, require_positive, step_rng, update
+from minirlhf.tokens import EOS, Tokenizer, token_logprobs
+from minirlhf.transformer import ModelConfig, logits
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """How the base model is trained."""
+
+    steps: int = 4000
+    """optimizer steps"""
+    batch_size: int = 32
+    """windows a step"""
+    window: int = 48
+    """tokens a window"""
+    lr: float = 3e-3
+    """peak learning rate, reached after the warm-up, then a cosine down to a tenth"""
+    warmup: int = 100
+    """steps over which the learning rate rises from 0"""
+    max_grad_norm: float = 1.0
+    """gradients are scaled down to this norm"""
+
+    def __post_init__(self):
+        require_positive(self, "steps", "batch_size", "lr", "max_grad_norm")
+        if self.window < 2:
+            raise ValueError(f"window must be at least 2, got {self.window}: the first token of a "
+                             "window has nothing before it to be predicted from")
+
+
+def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
+    """All documents as one stream of ids, with <eos> after each."""
+    return np.array([i for text in documents for i in (*tokenizer.encode(text), EOS)])
+
+
+def next_token_loss(params, model: ModelConfig, tokens):
+    """Mean −log p of every token but the first of each row; nothing is masked."""
+    logprobs = token_logprobs(logits(params, model, tokens), tokens)
+    everything = array_module(tokens).ones(logprobs.shape, dtype=bool)
+    return sft_loss(logprobs, everything, count=everything.size)
+
+
+def train(params: Parameters, model: ModelConfig, stream: np.ndarray, config: PretrainingConfig,
+          *, seed: int) -> Iterator[dict]:
+    """Train `params` in place; yields {loss, grad_norm, lr} a step.
+
+    Raises ValueError if the stream is not longer than a window.
+    """
+    if len(stream) <= config.window:
+        raise ValueError(f"the corpus has {len(stream)} tokens, a window of {config.window} wants "
+                         "more; give more text or a smaller window")
+    xp = array_module(params.flat)
+    state = adamw_state(params)
+    for step in range(config.steps):
+        starts = step_rng(seed, Stage.PRETRAIN, step).integers(
+            len(stream) - config.window, size=config.batch_size)
+        tokens = xp.asarray(stream[starts[:, None] + np.arange(config.window)])
+        lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
+        loss, norm = update(next_token_loss, params, state, lr, config.max_grad_norm,
+                            model, tokens)
+        yield {"loss": loss, "grad_norm": norm, "lr": lr}

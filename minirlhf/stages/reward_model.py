@@ -1,0 +1,146 @@
+"""Stage 2, the reward model: from comparisons to a score.
+
+The article: "Given a pair (A, B) where A is preferred, the Reward Model should give a higher score
+to A than to B."  The model is the SFT model's trunk with a new scalar head.
+
+Several replies to one prompt give several pairs, which say the same thing about the prompt more
+than once.  As in Ouyang et al. (2022) all pairs of a prompt go into one step together, and each
+prompt counts once: its n pairs weigh 1/n each.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from minirlhf.arrays import Array, array_module
+from minirlhf.bradley_terry import bradley_terry_loss
+from minirlhf.ops import embedding, reshape
+from minirlhf.optimizer import adamw_state, cosine_schedule
+from minirlhf.parameters import Parameters
+from minirlhf.rollout import score_replies
+from minirlhf.stages.training import Stage, batches, require_positive, update
+from minirlhf.tokens import Tokenizer, pad_right
+from minirlhf.transformer import ModelConfig, scores
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """How the reward model is trained."""
+
+    steps: int = 300
+    """optimizer steps"""
+    batch_size: int = 32
+    """prompts a step, each with all its pairs"""
+    lr: float = 1e-3
+    """peak learning rate, then a cosine down to a tenth"""
+    warmup: int = 20
+    """steps over which the learning rate rises from 0"""
+    max_grad_norm: float = 1.0
+    """gradients are scaled down to this norm"""
+
+    def __post_init__(self):
+        require_positive(self, "steps", "batch_size", "lr", "max_grad_norm")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The distinct replies to one prompt, and which was preferred to which."""
+
+    rows: list[list[int]]                      # prompt and reply, as token ids
+    pairs: list[tuple[int, int]]               # (chosen, rejected), as numbers of rows
+
+
+def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer) -> list[Group]:
+    """Gather {"prompt", "chosen", "rejected"} rows by prompt, or by their "group" if they have one.
+
+    "chosen_ended" and "rejected_ended" (default true) tell whether a reply came to its end.
+    """
+    groups: dict = {}
+    for row in comparisons:
+        key = row.get("group", row["prompt"])
+        index_of, pairs = groups.setdefault(key, ({}, []))
+        prompt = tokenizer.prompt(row["prompt"])
+        pair = []
+        for side in ("chosen", "rejected"):
+            ids = (*prompt, *tokenizer.response(row[side], row.get(f"{side}_ended", True)))
+            pair.append(index_of.setdefault(ids, len(index_of)))
+        pairs.append(tuple(pair))
+    return [Group([list(ids) for ids in index_of], pairs) for index_of, pairs in groups.values()]
+
+
+def comparison_loss(params, model: ModelConfig, tokens: Array, mask: Array,
+                    pairs_by_size: dict[int, Array], prompts: int):
+    """Bradley-Terry over all pairs, each prompt counting once.
+
+    tokens, mask (N, T): the replies.  pairs_by_size[n] (m, 2): the (chosen, rejected) rows of the
+    prompts that have n pairs; their loss is a mean over n · prompts, so that a prompt's n pairs
+    together weigh 1/prompts.
+    """
+    score = reshape(scores(params, model, tokens, mask), (-1, 1))
+    total = 0.0
+    for n, pairs in pairs_by_size.items():
+        chosen, rejected = (reshape(embedding(score, pairs[:, side]), (-1,)) for side in (0, 1))
+        total = total + bradley_terry_loss(chosen, rejected, count=n * prompts)
+    return total
+
+
+def collate(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    """Groups -> tokens (N, T), mask (N, T), pairs by the number of pairs of their prompt."""
+    rows: list[list[int]] = []
+    by_size: dict[int, list] = {}
+    for group in groups:
+        by_size.setdefault(len(group.pairs), []).extend(
+            (chosen + len(rows), rejected + len(rows)) for chosen, rejected in group.pairs)
+        rows += group.rows
+    return *pad_right(rows), {n: np.array(by_size[n]) for n in sorted(by_size)}
+
+
+def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
+          config: RewardModelConfig, *, seed: int) -> Iterator[dict]:
+    """Train `params` in place; yields {loss, grad_norm, lr} a step.
+
+    Raises ValueError if there is no comparison.
+    """
+    if not groups:
+        raise ValueError("the reward model wants at least one comparison, got none")
+    xp = array_module(params.flat)
+    state = adamw_state(params)
+    order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.REWARD_MODEL)
+    for step, rows in enumerate(islice(order, config.steps)):
+        tokens, mask, pairs = collate([groups[i] for i in rows])
+        lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
+        loss, norm = update(comparison_loss, params, state, lr, config.max_grad_norm, model,
+                            xp.asarray(tokens), xp.asarray(mask),
+                            {n: xp.asarray(p) for n, p in pairs.items()}, len(rows))
+        yield {"loss": loss, "grad_norm": norm, "lr": lr}
+
+
+def accuracy(params: Parameters, model: ModelConfig, groups: Sequence[Group]) -> np.ndarray:
+    """For each prompt, the share of its pairs in which the chosen reply scores higher.
+
+    Equal scores count half.  (G,) on the host; its mean is the accuracy, each prompt counted once.
+    """
+    score = iter(np.split(score_replies(params, model, [row for g in groups for row in g.rows]),
+                          np.cumsum([len(g.rows) for g in groups])[:-1]))
+    return np.array([
+        np.mean([0.5 + 0.5 * np.sign(s[chosen] - s[rejected]) for chosen, rejected in g.pairs])
+        for g, s in zip(groups, score, strict=True)])
+
+
+def normalize(params: Parameters, mean: float, deviation: float) -> None:
+    """Rescale the scores in place, to mean 0 and deviation 1 where they had `mean`, `deviation`.
+
+    (s − μ)/σ, baked into the weights, so that β is a number of reward deviations a nat whatever
+    the reward model.  The head s = w·h has no bias, so the shift goes into the final layer norm's
+    bias: h ← h − μ′·w/(w·w) lowers w·h by μ′, with w and μ′ = μ/σ after the scaling.
+
+    Raises ValueError if the deviation is not positive: all replies scored the same.
+    """
+    if not deviation > 0:
+        raise ValueError(f"the reward model scores all replies the same (deviation {deviation}); "
+                         "it has learned nothing to normalise")
+    w = params["score"]["weight"]                                                    # (1, C)
+    w /= deviation
+    params["ln_f"]["bias"] -= (mean / deviation) * w[0] / (w[0] @ w[0])

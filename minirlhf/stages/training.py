@@ -1,0 +1,64 @@
+"""What all stages share: one optimizer step, and one random generator for each step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from enum import IntEnum
+
+import numpy as np
+
+from minirlhf.arrays import Array
+from minirlhf.autograd import value_and_grad
+from minirlhf.optimizer import adamw_step, clip_by_global_norm
+from minirlhf.parameters import Parameters
+
+
+class Stage(IntEnum):
+    """Numbers that keep the random streams of the stages apart."""
+
+    INITIALIZE, PRETRAIN, SFT, PREFERENCES, REWARD_MODEL, PPO, EVALUATE, DATA = range(8)
+
+
+def step_rng(seed: int, stage: Stage, step: int = 0) -> np.random.Generator:
+    """The generator of one step of one stage."""
+    return np.random.default_rng([seed, int(stage), step])
+
+
+def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_norm: float,
+           *args) -> tuple[Array, Array]:
+    """One optimizer step on loss(params, *args), in place.  Returns the loss and gradient norm.
+
+    AdamW without weight decay: the models are small and briefly trained.
+    """
+    value, grads = value_and_grad(loss)(params, *args)
+    grads, norm = clip_by_global_norm(grads, max_grad_norm)
+    adamw_step(params, grads, state, lr, weight_decay=0.0)
+    return value, norm
+
+
+def batches(size: int, batch_size: int, *, seed: int, stage: Stage) -> Iterator[np.ndarray]:
+    """Endless minibatches of row numbers: pass after pass over the data, each in a new order.
+
+    Every row is seen once a pass; the last batch of a pass may be smaller.
+    """
+    epoch = 0
+    while True:
+        order = step_rng(seed, stage, epoch).permutation(size)
+        yield from (order[i:i + batch_size] for i in range(0, size, batch_size))
+        epoch += 1
+
+
+def require_positive(config, *names: str) -> None:
+    """Raise ValueError naming the first setting that is not above 0."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{type(config).__name__}.{name} must be positive, got "
+                             f"{getattr(config, name)}")
+
+
+def exhaust(steps: Iterator[dict]) -> dict:
+    """Run a stage to its end and return the numbers of its last step."""
+    last: dict = {}
+    with suppress(StopIteration):
+        while True:
+            last = next(steps)
+    return last
