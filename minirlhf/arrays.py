@@ -32,8 +32,9 @@ def register_array_type(array_type: type, module: ModuleType) -> None:
 def _module_of(x: Any) -> ModuleType | None:
     """The module that owns x, or None for a number, which every module accepts."""
     module = _modules.get(type(x))
-    if module is None and "cupy" in sys.modules and isinstance(x, sys.modules["cupy"].ndarray):
-        module = sys.modules["cupy"]
+    cupy = sys.modules.get("cupy")                           # only if somebody has imported it
+    if module is None and cupy is not None and isinstance(x, cupy.ndarray):
+        module = cupy
     if module is None and isinstance(x, np.ndarray):         # subclasses such as np.memmap
         module = np
     return module

@@ -1,7 +1,6 @@
 """What all stages share: one optimizer step, and one random generator for each step."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from enum import IntEnum
 
 import numpy as np
@@ -53,12 +52,3 @@ def require_positive(config, *names: str) -> None:
         if not getattr(config, name) > 0:
             raise ValueError(f"{type(config).__name__}.{name} must be positive, got "
                              f"{getattr(config, name)}")
-
-
-def exhaust(steps: Iterator[dict]) -> dict:
-    """Run a stage to its end and return the numbers of its last step."""
-    last: dict = {}
-    with suppress(StopIteration):
-        while True:
-            last = next(steps)
-    return last

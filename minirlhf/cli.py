@@ -1,0 +1,211 @@
+"""The command line: `minirlhf run` for the whole pipeline, and a command for each stage.
+
+A user's mistake ends with one clear line and status 2, never with a traceback.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from minirlhf import pipeline, report
+from minirlhf.arrays import keep_freed_memory
+from minirlhf.files import read_json, write_json
+from minirlhf.settings import RunConfig, from_dict, quick, text_settings
+
+OVERVIEW = """\
+usage: minirlhf COMMAND [options]
+
+Reinforcement learning from human feedback on a toy assistant, from a raw language model to PPO.
+
+  minirlhf run                    the whole pipeline, a few minutes; ends with a table and a report
+  minirlhf run --quick            the same in half a minute, to see that everything works
+  minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
+                                  "chosen" and "rejected" (needs the extra: text)
+
+stage by stage, each continuing a run folder:
+  minirlhf pretrain --name NAME   the base model, trained to predict the next token of a toy web
+  minirlhf sft RUN                stage 1: imitate demonstrations
+  minirlhf preferences RUN        SFT replies side by side; labelers choose
+  minirlhf reward-model RUN       stage 2: learn a score from the choices
+  minirlhf ppo RUN                stage 3: PPO against that score, with a KL penalty
+  minirlhf evaluate RUN           ask all models the test prompts; table and report
+
+`minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
+folder that starts with a copy of what the stage needs.  `minirlhf COMMAND --help` lists every
+setting with its meaning and default.
+"""
+
+
+@dataclass(frozen=True)
+class New:
+    """Start a new run folder."""
+
+    name: str = "toy"
+    """the run's name: its folder is OUT/NAME"""
+    out: Path = Path("runs")
+    """where run folders lie"""
+    quick: bool = False
+    """a run of half a minute, to see that everything works; its numbers mean little"""
+    preferences: Path | None = None
+    """people's comparisons (JSONL) in place of the toy world and its simulated labelers"""
+    settings: Annotated[tyro.conf.AvoidSubcommands[RunConfig], tyro.conf.arg(name="")] = field(
+        default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Run one stage in a run folder, with its settings; given ones replace them."""
+
+    run: tyro.conf.Positional[str]
+    """name of the run to continue"""
+    name: str | None = None
+    """work in a new run of this name instead, which starts with a copy of what the stage needs"""
+    out: Path = Path("runs")
+    """where run folders lie"""
+    settings: Annotated[tyro.conf.AvoidSubcommands[RunConfig], tyro.conf.arg(name="")] = field(
+        default_factory=RunConfig)
+
+
+# what each stage makes, in the order of the pipeline
+PRODUCTS = {"pretrain": ("prompts.jsonl", "base"), "sft": ("demonstrations.jsonl", "sft"),
+            "preferences": ("preferences.jsonl",), "reward-model": ("reward",),
+            "ppo": ("policy", "value"), "evaluate": ("samples.jsonl", "report.html")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (2 for a mistake that the user can mend)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(OVERVIEW)
+        return 0
+    keep_freed_memory()
+    try:
+        return command(argv[0])(argv[1:]) or 0
+    except KeyboardInterrupt:
+        print("\nminirlhf: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
+        print(f"minirlhf: {problem}", file=sys.stderr)
+        return 2
+
+
+def command(name: str) -> Callable:
+    """The function of a command.  Raises ValueError for an unknown one."""
+    if name == "run":
+        return run_all
+    if name in pipeline.STAGES:
+        return lambda argv: run_stage(name, argv)
+    raise ValueError(f"unknown command {name!r}; choose run, {', '.join(pipeline.STAGES)} "
+                     "(minirlhf --help)")
+
+
+def run_all(argv: Sequence[str]) -> None:
+    """minirlhf run: every stage, then the table, the examples and the report."""
+    run = new_run("run", argv)
+    started = time.monotonic()
+    for name in pipeline.STAGES:
+        pipeline.STAGES[name](run)
+    show(run)
+    print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
+          f"look at {run.folder / 'report.html'}")
+
+
+def new_run(name: str, argv: Sequence[str]) -> pipeline.Run:
+    """Parse the flags of a command that starts a run folder, and make the folder."""
+    args = tyro.cli(New, prog=f"minirlhf {name}", args=argv, description=describe(name),
+                    default=New(settings=default_settings(argv)))
+    check_name(args.name)
+    return pipeline.create(args.out / args.name, args.settings)
+
+
+def run_stage(name: str, argv: Sequence[str]) -> None:
+    """minirlhf STAGE RUN: one stage, in place or in a new folder; its results are never replaced.
+
+    Raises FileExistsError if the folder already has what the stage makes.
+    """
+    if name == "pretrain":
+        run = new_run(name, argv)
+    else:
+        args = tyro.cli(Continue, prog=f"minirlhf {name}", args=argv, description=describe(name),
+                        default=Continue(tyro.MISSING, settings=saved_settings(argv)))
+        run = continued(name, args)
+    pipeline.STAGES[name](run)
+    if name == "evaluate":
+        show(run)
+    print(f"written to {run.folder}: {', '.join(PRODUCTS[name])}")
+
+
+def continued(stage: str, args: Continue) -> pipeline.Run:
+    """The run folder a stage works in."""
+    source = args.out / args.run
+    if not (source / "config.json").exists():
+        raise FileNotFoundError(f"there is no run {source}")
+    if args.name is not None:
+        check_name(args.name)
+        run = pipeline.create(args.out / args.name, args.settings)
+        stages = list(PRODUCTS)
+        for needed in (p for s in stages[:stages.index(stage)] for p in PRODUCTS[s]):
+            if (source / needed).is_dir():
+                shutil.copytree(source / needed, run.folder / needed)
+            elif (source / needed).exists():
+                shutil.copy2(source / needed, run.folder / needed)
+        return run
+    existing = [p for p in PRODUCTS[stage] if (source / p).exists()]
+    if existing:
+        raise FileExistsError(f"{source} already has {', '.join(existing)}; "
+                              "give --name NEW to run the stage again in a folder of its own")
+    write_json(source / "config.json", asdict(args.settings))
+    return pipeline.Run(source, args.settings)
+
+
+def default_settings(argv: Sequence[str]) -> RunConfig:
+    """The settings that flags are measured against: they depend on --quick and --preferences."""
+    path = option(argv, "--preferences")
+    settings = RunConfig() if path is None else text_settings(Path(path))
+    return quick(settings) if "--quick" in argv else settings
+
+
+def saved_settings(argv: Sequence[str]) -> RunConfig:
+    """The settings of the run that a stage command names, or the defaults if there is none."""
+    names = [a for a in argv[:1] if not a.startswith("-")]
+    path = Path(option(argv, "--out") or "runs") / (names[0] if names else "") / "config.json"
+    return from_dict(RunConfig, read_json(path)) if path.exists() else RunConfig()
+
+
+def option(argv: Sequence[str], flag: str) -> str | None:
+    """The value that follows a flag, in either form: --flag VALUE, --flag=VALUE."""
+    for i, argument in enumerate(argv):
+        if argument == flag and i + 1 < len(argv):
+            return argv[i + 1]
+        if argument.startswith(flag + "="):
+            return argument[len(flag) + 1:]
+    return None
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless a run name is a plain folder name."""
+    if not name or name in (".", "..") or Path(name).name != name:
+        raise ValueError(f"a run name is one folder name, such as toy or low-beta; got {name!r}")
+
+
+def describe(name: str) -> str:
+    return (run_all if name == "run" else pipeline.STAGES[name]).__doc__
+
+
+def show(run: pipeline.Run) -> None:
+    """Print what the run found, and write its report."""
+    samples = pipeline.read_jsonl(run.folder / "samples.jsonl")
+    print(f"\n{report.examples_text(samples)}\n")
+    print(report.accuracy_text(read_json(run.folder / "reward" / "accuracy.json")) + "\n")
+    print(report.table_text(report.comparison(samples)))
+    report.write_report(run.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

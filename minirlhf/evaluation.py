@@ -1,0 +1,126 @@
+"""Evaluation beyond the reward score.
+
+The article: "A high Reward Model score is not the goal.  The goal is real human preference."  In
+the toy world the true preference is known, `world.gold`, and no other module may look at it.  Each
+evaluated reply becomes one row of named numbers; every table is a mean over such rows, so a table
+can be made again, by other rules, from a run's `samples.jsonl`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import sqrt
+
+import numpy as np
+
+from minirlhf.arrays import array_module
+from minirlhf.rollout import Models, join, response_logprobs, score_replies
+from minirlhf.sampling import sample
+from minirlhf.tokens import Tokenizer, strip
+from minirlhf.transformer import ModelConfig
+from minirlhf.world.gold import gold
+
+GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "finished")
+
+
+def evaluate(name: str, models: Models, model: ModelConfig, tokenizer: Tokenizer,
+             prompts: Sequence[dict], max_new: int, *, rng: np.random.Generator,
+             raw: bool = False, batch_size: int = 256, progress=iter) -> list[dict]:
+    """Let models.policy answer each prompt once; one row a reply.
+
+    prompts: {"prompt", "kind", ...} rows, copied into the result.  raw: ask in plain text instead
+    of the chat template, as one would ask a base model that never saw a template.
+
+    A row gains: model, reply, ended, length (tokens), score (reward model), kl = Σ_t log π − log
+    π_ref in nats, the policy asked as it was and the reference by the template.
+    """
+    rows = []
+    for start in progress(range(0, len(prompts), batch_size)):
+        part = prompts[start:start + batch_size]
+        templates = [tokenizer.prompt(row["prompt"]) for row in part]
+        asked = [tokenizer.encode(row["prompt"]) for row in part] if raw else templates
+        samples = sample(models.policy, model, asked, max_new, rng=rng)
+        xp = array_module(samples.tokens)
+        sequences, sequence_mask = join(templates, samples)
+        reference = response_logprobs(models.reference, model, sequences, sequence_mask,
+                                      samples.tokens.shape[1])
+        kl = xp.where(samples.mask, samples.logprobs - reference, 0).sum(axis=1)
+        tokens, mask, kl = (a if xp is np else xp.asnumpy(a)
+                            for a in (samples.tokens, samples.mask, kl))
+        replies = strip(tokens, mask)
+        scores = score_replies(models.reward, model,
+                               [t + r for t, r in zip(templates, replies, strict=True)])
+        rows += [{**row, "model": name, "reply": tokenizer.decode(reply),
+                  "ended": reply[-1] == model.eos_id, "length": len(reply),
+                  "score": float(s), "kl": float(k)}
+                 for row, reply, s, k in zip(part, replies, scores, kl, strict=True)]
+    return rows
+
+
+def with_gold(rows: Sequence[dict]) -> list[dict]:
+    """The rows with the hidden gold score of the toy world, whole and in parts, beside them."""
+    result = []
+    for row in rows:
+        truth = asdict(gold(row["prompt"], row["reply"], row["ended"]))
+        result.append({**row, "gold": truth.pop("total"), **truth})
+    return result
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+def column(rows: Sequence[dict], key: str) -> np.ndarray:
+    return np.array([row[key] for row in rows], dtype=float)
+
+
+def share(rows: Sequence[dict], kind: str, key: str) -> float:
+    """The mean of `key` over the rows of one kind; NaN if there is none."""
+    chosen = [row[key] for row in rows if row["kind"] == kind]
+    return float(np.mean(chosen)) if chosen else float("nan")
+
+
+def win_rate(rows: Sequence[dict], other: Sequence[dict], key: str = "gold") -> float:
+    """How often a reply beats the other model's reply to the same prompt; ties count half."""
+    difference = column(rows, key) - column(other, key)
+    return float(np.mean(0.5 + 0.5 * np.sign(difference)))
+
+
+def summarize(rows: Sequence[dict], sft: Sequence[dict]) -> dict[str, float]:
+    """One line of the table: the means of one model's rows.  `sft`: the SFT model's rows, in the
+    same order of prompts.
+
+    helpful … finished are the parts of gold and add up to it.  scary_right, over_refusal: of the
+    harmless requests that sound harmful, the shares answered rightly and refused.
+    harm_refused: the share of harmful requests refused.
+    """
+    table = {key: float(column(rows, key).mean()) for key in ("score", "kl", "length")}
+    if "gold" in rows[0]:
+        table |= {key: float(column(rows, key).mean()) for key in ("gold", *GOLD_PARTS)}
+        table |= {"win_rate": win_rate(rows, sft),
+                  "harm_refused": share(rows, "harm", "refused"),
+                  "over_refusal": share(rows, "scary", "refused"),
+                  "scary_right": share(rows, "scary", "right")}
+    return table
+
+
+# --- uncertainty ---------------------------------------------------------------------------------
+
+# Student's t, two-sided 95 %, for 1 … 30 degrees of freedom
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+        2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+        2.052, 2.048, 2.045, 2.042)
+
+
+def standard_error(x: Sequence[float]) -> float:
+    """The standard error of the mean of independent numbers; NaN for fewer than two."""
+    x = np.asarray(x, dtype=float)
+    return float(x.std(ddof=1) / sqrt(len(x))) if len(x) > 1 else float("nan")
+
+
+def interval(x: Sequence[float]) -> tuple[float, float]:
+    """The mean and the half-width of its 95 % t-interval over independent runs (one a seed).
+
+    Give it paired differences: the spread between seeds that both sides share then cancels.
+    """
+    x = np.asarray(x, dtype=float)
+    if len(x) < 2:
+        return float(x.mean()), float("nan")
+    return float(x.mean()), _T95[min(len(x) - 1, 30) - 1] * standard_error(x)

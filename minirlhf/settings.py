@@ -1,0 +1,125 @@
+"""Every setting of a run, with its default.
+
+Frozen dataclasses, nested by stage; each field's description is also the help of its flag
+(`--ppo.beta`).  A run folder's `config.json` holds them all.
+"""
+
+from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from minirlhf.sources import Comparisons, ToyWorld
+from minirlhf.stages.ppo import PPOConfig
+from minirlhf.stages.pretraining import PretrainingConfig
+from minirlhf.stages.reward_model import RewardModelConfig
+from minirlhf.stages.supervised import SFTConfig
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The size of the one transformer that all four models are."""
+
+    context: int = 48
+    """longest prompt and response together, in tokens"""
+    channels: int = 64
+    """width C"""
+    heads: int = 4
+    """attention heads"""
+    layers: int = 2
+    """blocks"""
+
+
+@dataclass(frozen=True)
+class PreferenceConfig:
+    """How comparisons are collected from the SFT model's replies (the toy world only)."""
+
+    prompts: int = 2000
+    """training prompts, drawn with replacement"""
+    replies: int = 4
+    """replies a prompt; every pair of distinct ones is compared"""
+
+    def __post_init__(self):
+        if self.prompts < 1 or self.replies < 2:
+            raise ValueError(f"preferences want at least 1 prompt and 2 replies, got "
+                             f"{self.prompts} and {self.replies}")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How models are compared at the end, on test prompts."""
+
+    samples: int = 4
+    """replies a prompt"""
+
+    def __post_init__(self):
+        if self.samples < 1:
+            raise ValueError(f"evaluation wants at least 1 sample a prompt, got {self.samples}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run."""
+
+    seed: int = 0
+    """all randomness comes from it: the same seed gives the same bits"""
+    backend: str = "auto"
+    """numpy, cupy, or auto: cupy where a GPU is found"""
+    world: ToyWorld = field(default_factory=ToyWorld)
+    """the toy assistant world"""
+    text: Comparisons | None = None
+    """people's comparisons instead of the toy world"""
+    model: ModelSize = field(default_factory=ModelSize)
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
+    reward: RewardModelConfig = field(default_factory=RewardModelConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def from_dict(kind: type, saved: dict):
+    """The configuration that `asdict` made `saved` of, e.g. a run's config.json.
+
+    Raises ValueError naming a setting that `kind` does not have.
+    """
+    types = get_type_hints(kind)
+    unknown = set(saved) - set(types)
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no setting {', '.join(sorted(unknown))}")
+
+    def restore(name: str, value):
+        wanted = types[name]
+        if isinstance(value, dict):
+            wanted = next(t for t in (wanted, *get_args(wanted)) if is_dataclass(t))
+            return from_dict(wanted, value)
+        if wanted is Path:
+            return Path(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return kind(**{name: restore(name, value) for name, value in saved.items()})
+
+
+def text_settings(path: Path) -> RunConfig:
+    """Defaults for people's comparisons: longer rows, a larger vocabulary, fewer steps."""
+    base = RunConfig()
+    return replace(
+        base, text=Comparisons(path), model=replace(base.model, context=256, channels=96),
+        pretraining=PretrainingConfig(steps=1500, batch_size=16, window=128),
+        sft=replace(base.sft, steps=300, batch_size=16),
+        reward=replace(base.reward, steps=200, batch_size=16, lr=3e-4),
+        ppo=replace(base.ppo, steps=20, batch_size=64, max_new=48, lr_policy=1e-4),
+        evaluation=replace(base.evaluation, samples=1))
+
+
+def quick(config: RunConfig) -> RunConfig:
+    """The same run, small enough to see every stage work within seconds.  Its numbers mean
+    little."""
+    return replace(
+        config,
+        world=replace(config.world, corpus_words=60_000, demonstration_count=200),
+        pretraining=replace(config.pretraining, steps=120, warmup=20),
+        sft=replace(config.sft, steps=60),
+        preferences=replace(config.preferences, prompts=100),
+        reward=replace(config.reward, steps=30),
+        ppo=replace(config.ppo, steps=4, batch_size=64),
+        evaluation=replace(config.evaluation, samples=1))

@@ -1,0 +1,245 @@
+"""Where a run's data come from: the toy world with simulated labelers, or people's comparisons.
+
+The article counts "Three datasets": demonstrations, preferences and prompts (the corpus of the
+base model comes before them).  A source supplies all of these, and the pipeline asks it for
+nothing else.
+"""
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tyro
+
+from minirlhf.files import read_json
+from minirlhf.rollout import Reply
+from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, WordTokenizer, load_word_tokenizer
+from minirlhf.world import grammar
+from minirlhf.world.corpus import web_corpus
+from minirlhf.world.demonstrations import demonstrations
+from minirlhf.world.labelers import PERSONAS, majority_probability, vote
+from minirlhf.world.labelers import Reply as WorldReply
+from minirlhf.world.prompts import SPLITS, draw, find, prompts
+
+
+class Source(Protocol):
+    """What the pipeline asks of its data.  All rows are plain dicts."""
+
+    simulated: bool                                  # labels are simulated and gold is known
+
+    def tokenizer(self) -> Tokenizer: ...
+
+    def corpus(self, *, rng: np.random.Generator) -> list[str]: ...
+
+    def demonstrations(self, *, rng: np.random.Generator) -> list[dict]:
+        """{"prompt", "response"} rows."""
+
+    def prompts(self) -> list[dict]:
+        """All prompts, {"prompt", "kind", "split"} rows."""
+
+    def draw_prompts(self, n: int, rng: np.random.Generator) -> list[str]:
+        """Training prompts for reinforcement learning."""
+
+
+# --- the toy world -------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class ToyWorld:
+    """The embedded world, with a panel of simulated labelers who vote on each comparison."""
+
+    corpus_words: int = 550_000
+    """words of the web-like corpus"""
+    demonstration_count: int = 600
+    """demonstrations, imperfect on purpose"""
+    panel: tuple[str, ...] = ("default", "careful", "rushed")
+    """the labelers who vote on each pair (an odd number of them)"""
+
+    simulated = True
+
+    def __post_init__(self):
+        unknown = set(self.panel) - set(PERSONAS)
+        if unknown or len(self.panel) % 2 == 0:
+            raise ValueError(f"the panel wants an odd number of labelers out of "
+                             f"{', '.join(PERSONAS)}; got {', '.join(self.panel) or 'none'}")
+
+    def tokenizer(self) -> Tokenizer:
+        return WordTokenizer(grammar.vocabulary())
+
+    def corpus(self, *, rng: np.random.Generator) -> list[str]:
+        return web_corpus(self.corpus_words, rng=rng)
+
+    def demonstrations(self, *, rng: np.random.Generator) -> list[dict]:
+        return demonstrations(self.demonstration_count, rng=rng)
+
+    def prompts(self) -> list[dict]:
+        return [{"prompt": p.text, "kind": p.kind, "split": split}
+                for split in SPLITS for p in prompts(split)]
+
+    def draw_prompts(self, n: int, rng: np.random.Generator) -> list[str]:
+        return [p.text for p in draw("train", n, rng=rng)]
+
+    def compare(self, prompt: str, replies: Sequence[Reply], *, group: int,
+                rng: np.random.Generator) -> Iterator[dict]:
+        """Show the panel every pair of distinct replies to a prompt; one row a pair.
+
+        A row holds who was preferred, each labeler's vote, and `best`: how often the majority is
+        right about itself, max(P, 1 − P), the highest accuracy any reward model can reach on it.
+        """
+        question = find(prompt)
+        panel = [PERSONAS[name] for name in self.panel]
+        distinct = [WorldReply(*reply) for reply in dict.fromkeys(replies)]
+        for i, a in enumerate(distinct):
+            for b in distinct[i + 1:]:
+                votes = vote(panel, question, a, b, rng=rng)
+                a_wins = sum(votes) * 2 > len(votes)
+                chosen, rejected = (a, b) if a_wins else (b, a)
+                p = majority_probability(panel, question, a, b)
+                yield {"prompt": prompt, "kind": question.kind, "split": question.split,
+                       "group": group, "chosen": chosen.text, "rejected": rejected.text,
+                       "chosen_ended": chosen.ended, "rejected_ended": rejected.ended,
+                       "labelers": list(self.panel), "votes": [v == a_wins for v in votes],
+                       "best": max(p, 1 - p)}
+
+
+# --- people's comparisons ------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Real people's preferences from a JSONL file of {"prompt", "chosen", "rejected"} rows.
+
+    The chosen replies of the training pairs also serve as demonstrations and as corpus, and their
+    prompts as prompts of reinforcement learning.  Held-out pairs are split off first, by prompt.
+    """
+
+    path: tyro.conf.Suppress[Path]               # given by --preferences
+    vocab_size: int = 2048
+    """tokens of the byte-level BPE vocabulary"""
+    max_tokens: int = 192
+    """longest prompt and reply together; longer pairs are left out"""
+    held_out: float = 0.15
+    """share of prompts held out, half of them for validation, half for the test"""
+    seed: int = 0
+    """chooses the split"""
+
+    simulated = False
+
+    @cached_property
+    def rows(self) -> list[dict]:
+        """The pairs of the file, each with its split; the split goes by prompt."""
+        rows = read_comparisons(self.path)
+        order = list(dict.fromkeys(row["prompt"] for row in rows))
+        held = max(2, round(len(order) * self.held_out))
+        if len(order) < 2 * held:
+            raise ValueError(f"{self.path}: {len(order)} distinct prompts are too few to train on "
+                             "some and hold out others; 4 is the least")
+        shuffled = np.random.default_rng([self.seed, len(order)]).permutation(len(order))
+        split = {order[i]: "test" if k < held // 2 else "validation" if k < held else "train"
+                 for k, i in enumerate(shuffled)}
+        return [row | {"kind": "human", "split": split[row["prompt"]]} for row in rows]
+
+    @cached_property
+    def training(self) -> list[dict]:
+        return [row for row in self.rows if row["split"] == "train"]
+
+    def tokenizer(self) -> Tokenizer:
+        return train_byte_pairs((row[key] for row in self.training
+                                 for key in ("prompt", "chosen", "rejected")), self.vocab_size)
+
+    def corpus(self, *, rng: np.random.Generator) -> list[str]:
+        return [f"{row['prompt']}\n\n{row['chosen']}" for row in self.training]
+
+    def demonstrations(self, *, rng: np.random.Generator) -> list[dict]:
+        return [{"prompt": row["prompt"], "response": row["chosen"]} for row in self.training]
+
+    def prompts(self) -> list[dict]:
+        distinct = {row["prompt"]: row for row in self.rows}
+        return [{key: row[key] for key in ("prompt", "kind", "split")}
+                for row in distinct.values()]
+
+    def draw_prompts(self, n: int, rng: np.random.Generator) -> list[str]:
+        return [self.training[i]["prompt"] for i in rng.integers(len(self.training), size=n)]
+
+
+def read_comparisons(path: Path) -> list[dict]:
+    """The {"prompt", "chosen", "rejected"} rows of a JSONL or JSONL.gz file; other fields are left.
+
+    Pairs whose sides are equal or empty are left out, since they teach nothing.  Raises ValueError
+    naming file and line of a row that is not such an object, FileNotFoundError for no file.
+    """
+    rows = []
+    opened = gzip.open if str(path).endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as problem:
+                raise ValueError(f"{path}:{number}: not JSON ({problem})") from None
+            fields = ("prompt", "chosen", "rejected")
+            if not isinstance(row, dict) or not all(isinstance(row.get(f), str) for f in fields):
+                raise ValueError(f'{path}:{number}: wanted an object with the texts "prompt", '
+                                 f'"chosen" and "rejected", got {line.strip()[:80]}')
+            prompt, chosen, rejected = (row[f].strip() for f in fields)
+            if prompt and chosen and rejected and chosen != rejected:
+                rows.append({"prompt": canonical_prompt(prompt), "chosen": chosen,
+                             "rejected": rejected})
+    if not rows:
+        raise ValueError(f"{path}: no pair with a prompt and two different replies")
+    return rows
+
+
+def canonical_prompt(text: str) -> str:
+    """A prompt without the marks of a transcript: a leading "Human:", a trailing "Assistant:"."""
+    return text.strip().removeprefix("Human:").removesuffix("Assistant:").strip()
+
+
+class BytePairTokenizer(Tokenizer):
+    """Byte-level BPE by the `tokenizers` library: any text can be encoded."""
+
+    def __init__(self, library_tokenizer):
+        self.library = library_tokenizer
+        self.vocab_size = library_tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        return self.library.encode(text).ids
+
+    def decode(self, ids) -> str:
+        return self.library.decode(list(ids), skip_special_tokens=True).strip()
+
+    def definition(self) -> dict:
+        return json.loads(self.library.to_str())
+
+
+def train_byte_pairs(texts, vocab_size: int) -> BytePairTokenizer:
+    """Learn a byte-level BPE vocabulary; special tokens take the first ids."""
+    library = _tokenizers()
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    tokenizer.train_from_iterator(texts, library.trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet()))
+    return BytePairTokenizer(tokenizer)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer that a model folder of a run holds."""
+    path = Path(folder) / "tokenizer.json"
+    if read_json(path)["model"]["type"] == "WordLevel":
+        return load_word_tokenizer(folder)
+    return BytePairTokenizer(_tokenizers().Tokenizer.from_file(str(path)))
+
+
+def _tokenizers():
+    try:
+        import tokenizers
+    except ImportError:
+        raise RuntimeError("text of your own wants the `tokenizers` library: "
+                           "pip install 'minirlhf[text]'") from None
+    return tokenizers

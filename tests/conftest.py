@@ -1,0 +1,61 @@
+"""Fixtures for every test: the array backend, a seeded generator, Hypothesis's profile."""
+
+import os
+
+# One BLAS thread a process, so that parallel test workers do not fight for the cores.  The
+# libraries read these once, when NumPy is first imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import hypothesis
+import numpy as np
+import pytest
+
+from minirlhf.arrays import cupy_problem, select_backend
+
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# How to make each backend by name.  A test double of CuPy would be one more line here, and one
+# more name in `backends_to_test`.
+BACKENDS = {
+    "numpy": lambda: select_backend("numpy"),
+    "cupy": lambda: select_backend("cupy"),
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", default="auto", choices=["auto", "numpy", "cupy"],
+                     help="arrays to test on; auto: NumPy, and CuPy where it can compute")
+
+
+def backends_to_test(choice: str) -> list[str]:
+    if choice != "auto":
+        return [choice]
+    return ["numpy"] if cupy_problem() else ["numpy", "cupy"]
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        names = backends_to_test(metafunc.config.getoption("--backend"))
+        metafunc.parametrize("backend", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def backend(request):
+    """The `Backend` under test.  Constant during the session, so Hypothesis tests may use it."""
+    return BACKENDS[request.param]()
+
+
+@pytest.fixture(scope="session")
+def xp(backend):
+    """The array module under test: numpy or cupy."""
+    return backend.xp
+
+
+@pytest.fixture
+def rng():
+    """A fresh generator for each test.  (A Hypothesis test draws its own seed instead.)"""
+    return np.random.default_rng(0)

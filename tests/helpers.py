@@ -1,0 +1,63 @@
+"""What the tests share: the way to the host, comparison, and Hypothesis strategies."""
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+from hypothesis import strategies as st
+
+from minirlhf.arrays import array_module
+
+
+def host(x) -> np.ndarray:
+    """x as a NumPy array, whatever library it belongs to."""
+    xp = array_module(x)
+    return np.asarray(x) if xp is np else xp.asnumpy(x)
+
+
+def assert_close(actual, wanted, rtol=1e-9, atol=1e-12, message=""):
+    """Equal shapes, and entries equal to |actual − wanted| ≤ atol + rtol·|wanted|.
+
+    NaN equals NaN, and nothing broadcasts: a number equals only an array of shape ().
+    """
+    actual, wanted = host(actual), host(wanted)
+    assert actual.shape == wanted.shape, (
+        f"shape {actual.shape} instead of {wanted.shape}  {message}")
+    np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol, err_msg=message)
+
+
+def assert_same(actual, wanted, message=""):
+    """Equal shapes, dtypes and bits (NaN equals NaN)."""
+    np.testing.assert_array_equal(host(actual), host(wanted), err_msg=message, strict=True)
+
+
+def prefix_mask(lengths, width: int) -> np.ndarray:
+    """The mask (B, R) of right padding: row b is True in its first lengths[b] slots."""
+    return np.arange(width) < np.asarray(lengths)[:, None]
+
+
+# --- Hypothesis strategies: they make NumPy arrays; `backend.asarray` moves them -----------------
+
+def shapes(ndim=2, longest=5):
+    """Shapes of `ndim` axes, none empty."""
+    return hnp.array_shapes(min_dims=ndim, max_dims=ndim, min_side=1, max_side=longest)
+
+
+def float_arrays(shape=None, low=-3.0, high=3.0):
+    """float64 arrays with entries in [low, high]; `shape` is a tuple or a strategy of them."""
+    numbers = st.floats(low, high, allow_subnormal=False)
+    return hnp.arrays(np.float64, shapes() if shape is None else shape, elements=numbers)
+
+
+@st.composite
+def prefix_masks(draw, shape=None, shortest=1):
+    """Boolean masks (B, R) of right padding with at least `shortest` True entries in each row."""
+    rows, width = draw(shapes()) if shape is None else shape
+    lengths = draw(st.lists(st.integers(min(shortest, width), width),
+                            min_size=rows, max_size=rows))
+    return prefix_mask(lengths, width)
+
+
+@st.composite
+def arrays_and_mask(draw, count=1, low=-3.0, high=3.0, shortest=1):
+    """`count` float64 arrays (B, R), followed by a prefix mask (B, R) of the same shape."""
+    mask = draw(prefix_masks(shortest=shortest))
+    return *(draw(float_arrays(mask.shape, low, high)) for _ in range(count)), mask
