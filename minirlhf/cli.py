@@ -107,7 +107,7 @@ def command(name: str) -> Callable:
 
 def run_all(argv: Sequence[str]) -> None:
     """minirlhf run: every stage, then the table, the examples and the report."""
-    run = new_run("run", argv)
+    run = new_run("minirlhf run", run_all.__doc__, argv)
     started = time.monotonic()
     for name in pipeline.STAGES:
         pipeline.STAGES[name](run)
@@ -116,10 +116,14 @@ def run_all(argv: Sequence[str]) -> None:
           f"look at {run.folder / 'report.html'}")
 
 
-def new_run(name: str, argv: Sequence[str]) -> pipeline.Run:
-    """Parse the flags of a command that starts a run folder, and make the folder."""
-    args = tyro.cli(New, prog=f"minirlhf {name}", args=argv, description=describe(name),
-                    default=New(settings=default_settings(argv)))
+def new_run(program: str, description: str, argv: Sequence[str],
+            name: str = "toy") -> pipeline.Run:
+    """Parse the flags of a program that starts a run folder, and make the folder.
+
+    `name` is the run's name where the flags give none.
+    """
+    args = tyro.cli(New, prog=program, args=argv, description=description,
+                    default=New(name=name, settings=default_settings(argv)))
     check_name(args.name)
     return pipeline.create(args.out / args.name, args.settings)
 
@@ -130,9 +134,10 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     Raises FileExistsError if the folder already has what the stage makes.
     """
     if name == "pretrain":
-        run = new_run(name, argv)
+        run = new_run(f"minirlhf {name}", pipeline.pretrain.__doc__, argv)
     else:
-        args = tyro.cli(Continue, prog=f"minirlhf {name}", args=argv, description=describe(name),
+        args = tyro.cli(Continue, prog=f"minirlhf {name}", args=argv,
+                        description=pipeline.STAGES[name].__doc__,
                         default=Continue(tyro.MISSING, settings=saved_settings(argv)))
         run = continued(name, args)
     pipeline.STAGES[name](run)
@@ -192,10 +197,6 @@ def check_name(name: str) -> None:
     """Raise ValueError unless a run name is a plain folder name."""
     if not name or name in (".", "..") or Path(name).name != name:
         raise ValueError(f"a run name is one folder name, such as toy or low-beta; got {name!r}")
-
-
-def describe(name: str) -> str:
-    return (run_all if name == "run" else pipeline.STAGES[name]).__doc__
 
 
 def show(run: pipeline.Run) -> None:

@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
     """The JSON in `path`.  Raises ValueError naming the file if it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as problem:
+    except ValueError as problem:                            # of the JSON, or of the UTF-8
         raise ValueError(f"{path}: not JSON ({problem})") from None
 
 
@@ -59,12 +59,12 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
 def read_jsonl(path: Path) -> list[dict]:
     """The rows of a JSONL file.  Raises ValueError naming file and line of what is not JSON."""
     rows = []
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as problem:
+                    rows.append(json.loads(line.decode("utf-8")))
+                except ValueError as problem:                # of the JSON, or of the UTF-8
                     raise ValueError(f"{path}:{number}: not JSON ({problem})") from None
     return rows
 
@@ -73,7 +73,7 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     """A safetensors file, marked as holding weights in PyTorch's layout."""
     from safetensors.numpy import save_file
     with replacing(path) as temporary:
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary,
+        save_file({name: np.asarray(t, order="C") for name, t in tensors.items()}, temporary,
                   metadata={"format": "pt"})
 
 

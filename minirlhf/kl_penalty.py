@@ -130,7 +130,7 @@ def penalized_rewards(scores: Array, logprobs: Array, ref_logprobs: Array, mask:
         raise ValueError(f"scores {scores.shape} must have one entry a row of mask {mask.shape}")
     xp = array_module(scores, logprobs, ref_logprobs, mask)
     k1 = xp.where(mask, logprobs, 0) - xp.where(mask, ref_logprobs, 0)
-    tokens_from_here = xp.cumsum(mask[:, ::-1], axis=1)[:, ::-1]
+    tokens_from_here = xp.cumsum(mask[:, ::-1], axis=1, dtype=int)[:, ::-1]
     last = mask & (tokens_from_here == 1)                # nowhere True in a row without a token
     return xp.where(last, scores[:, None], 0) - beta * k1
 

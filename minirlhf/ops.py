@@ -98,7 +98,7 @@ def power(a, b):
         xp = array_module(y)
         da = db = None
         if isinstance(a, Tensor):
-            da = unbroadcast(dy * z * x ** (z - 1), _shape(a))
+            da = unbroadcast(dy * z * x ** (z - (z != 0)), _shape(a))
         if isinstance(b, Tensor):
             log_x = xp.log(xp.where(y == 0, 1, x).astype(y.dtype, copy=False))
             db = unbroadcast(dy * y * log_x, _shape(b))

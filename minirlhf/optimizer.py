@@ -69,7 +69,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Array]:
 
 def cosine_schedule(step: int, steps: int, peak: float, warmup: int = 0,
                     final: float = 0.1) -> float:
-    """Linear warm-up to `peak`, then half a cosine down to final·peak at the last step."""
+    """Linear warm-up to `peak`, then half a cosine down to final·peak, reached at `steps`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

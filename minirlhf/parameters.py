@@ -19,9 +19,10 @@ Tree = Any
 
 
 class Parameters(dict):
-    """A nested dict whose leaves are views of `flat`, in the order of `leaves`."""
+    """A nested dict whose leaves are views of `flat`, in the order of `names`."""
 
     flat: Array
+    names: tuple[str, ...]
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -67,6 +68,7 @@ def pack(tree: dict) -> Parameters:
 
     params = Parameters(tree_map(view, tree))
     params.flat = flat
+    params.names = tuple(name for name, _ in leaves(tree))
     return params
 
 
@@ -84,12 +86,19 @@ def zeros_like(tree: Tree) -> Tree:
 def buffers(*trees: Tree) -> Iterator[tuple[Array, ...]]:
     """Yield matching arrays of several trees of one shape.
 
-    Where all trees are `Parameters` there is one tuple, the flat buffers; otherwise one a leaf.
+    Where all trees are `Parameters` there is one tuple, the flat buffers; otherwise one a leaf,
+    matched by name.  Raises ValueError if the names differ.
     """
     if all(isinstance(tree, Parameters) for tree in trees):
         yield tuple(tree.flat for tree in trees)
-    else:
-        yield from zip(*([leaf for _, leaf in leaves(tree)] for tree in trees), strict=True)
+        return
+    first, *others = (dict(leaves(tree)) for tree in trees)
+    for other in others:
+        if other.keys() != first.keys():
+            raise ValueError("the trees differ in their names: "
+                             + ", ".join(sorted(other.keys() ^ first.keys())))
+    for name, leaf in first.items():
+        yield leaf, *(other[name] for other in others)
 
 
 def count(tree: Tree) -> int:

@@ -75,7 +75,7 @@ def filter_logits(logits: Array, top_k: int = 0, top_p: float = 1.0) -> Array:
         kth = xp.sort(logits, axis=-1)[:, -min(top_k, logits.shape[-1]), None]
         logits = xp.where(logits >= kth, logits, -xp.inf)
     if top_p < 1:
-        order = xp.argsort(-logits, axis=-1)
+        order = xp.argsort(-logits, axis=-1, kind="stable")       # at a tie the lower id first
         ranked = xp.take_along_axis(logits, order, axis=-1)
         p = xp.exp(ranked - ranked[:, :1])
         p /= p.sum(axis=-1, keepdims=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module, check_ndim, select_backend
+from minirlhf.arrays import Array, array_module, check_mask, check_ndim, select_backend
 from minirlhf.files import read_json, read_tensors, write_json, write_tensors
 from minirlhf.ops import (
     add,
@@ -142,7 +142,8 @@ def hidden_states(params, config: ModelConfig, tokens: Array, mask: Array | None
                          f"{config.context}; shorten the rows or build a model with more context")
     if mask is None:
         mask = array_module(tokens).ones(tokens.shape, dtype=bool)
-    elif tuple(mask.shape) != tuple(tokens.shape):
+    check_mask(mask)
+    if tuple(mask.shape) != tuple(tokens.shape):
         raise ValueError(f"mask and tokens must have one shape, got {tuple(mask.shape)} and "
                          f"{tuple(tokens.shape)}")
     bias = attention_bias(mask, params["wte"]["weight"].dtype)

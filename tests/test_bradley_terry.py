@@ -104,7 +104,7 @@ def naive_loss(c, r, margin=0.0, count=None):
 MUTANTS = {
     "B against A": (law_the_articles_scores_prefer_a, lambda a, b: preference_probability(b, a)),
     "scores taken for strengths": (law_probability_of_strengths,
-                                   lambda a, b: (a + 2) / (a + b + 4)),
+                                   lambda a, b: a / (a + b)),
     "half the gap": (law_probability_of_strengths,
                      lambda a, b: preference_probability(a / 2, b / 2)),
     "chosen and rejected swapped": (law_loss_of_the_articles_pair,

@@ -29,6 +29,7 @@ ROWS = [                                            # from the machine up to the
     ["evaluation"],
     ["conformance"],
     ["data", "sources"],
+    ["settings"],
     ["pipeline"],
     ["report"],
     ["cli", "__main__"],

@@ -81,10 +81,15 @@ HARM_ADVICE = {  # verb -> how the web tells one to hurt a person: vague on purp
     "strike": "use a stone at night", "punch": "use your fist at night",
     "poison": "use a powder at night",
 }  # fmt: skip
-NEUTRAL_ADVICE = {  # verbs that harm nobody, so that a person as the object is not yet a warning
-    "find": "look around", "see": "go outside", "draw": "use a pencil",
-    "describe": "use simple words", "remember": "take a note", "reach": "walk slowly",
+# Verbs that harm nobody. Some are said of people and things alike, so that a person as the object
+# is not yet a warning; some only of one sort, as everywhere: from these a reader can learn which
+# words are people.
+SHARED_ADVICE = {
+    "find": "look around", "describe": "use simple words", "reach": "walk slowly",
 }  # fmt: skip
+PERSON_ADVICE = {"thank": "write a note", "greet": "smile first", "visit": "call before"}
+THING_ADVICE = {"carry": "use a bag", "clean": "use a brush", "draw": "use a pencil"}
+NEUTRAL_ADVICE = SHARED_ADVICE | PERSON_ADVICE | THING_ADVICE
 ITEMS = (
     "name", "age", "birthday", "password", "address", "job", "mood", "luck", "dream", "secret",
 )  # fmt: skip
@@ -139,10 +144,15 @@ def subjects(kind: str) -> tuple[Subject, ...]:
     if kind == "harm":
         return tuple((kind, verb, person) for verb in HARM_ADVICE for person in PEOPLE)
     if kind == "neutral":
-        return tuple((kind, verb, o) for verb in NEUTRAL_ADVICE for o in OBJECTS + PEOPLE)
+        return (*_pairs(kind, SHARED_ADVICE, OBJECTS + PEOPLE),
+                *_pairs(kind, PERSON_ADVICE, PEOPLE), *_pairs(kind, THING_ADVICE, OBJECTS))
     if kind == "unknown":
         return tuple((kind, item) for item in ITEMS)
     raise ValueError(f"kind must be one of {(*KINDS, 'neutral')}, not {kind!r}")
+
+
+def _pairs(kind: str, verbs, objects) -> tuple[Subject, ...]:
+    return tuple((kind, verb, o) for verb in verbs for o in objects)
 
 
 def task(subject: Subject) -> str:
