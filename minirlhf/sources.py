@@ -8,7 +8,7 @@ nothing else.
 import gzip
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from minirlhf.rollout import Reply
 from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, WordTokenizer, load_word_tokenizer
 from minirlhf.world import grammar
 from minirlhf.world.corpus import web_corpus
-from minirlhf.world.demonstrations import demonstrations
+from minirlhf.world.demonstrations import Habits, demonstrations
 from minirlhf.world.labelers import PERSONAS, majority_probability, vote
 from minirlhf.world.labelers import Reply as WorldReply
 from minirlhf.world.prompts import SPLITS, draw, find, prompts
@@ -56,6 +56,8 @@ class ToyWorld:
     """words of the web-like corpus"""
     demonstration_count: int = 600
     """demonstrations, imperfect on purpose"""
+    habits: Habits = field(default_factory=Habits)
+    """how often the writers of demonstrations do what they should not"""
     panel: tuple[str, ...] = ("default", "careful", "rushed")
     """the labelers who vote on each pair (an odd number of them)"""
 
@@ -74,7 +76,7 @@ class ToyWorld:
         return web_corpus(self.corpus_words, rng=rng)
 
     def demonstrations(self, *, rng: np.random.Generator) -> list[dict]:
-        return demonstrations(self.demonstration_count, rng=rng)
+        return demonstrations(self.demonstration_count, rng=rng, habits=self.habits)
 
     def prompts(self) -> list[dict]:
         return [{"prompt": p.text, "kind": p.kind, "split": split}

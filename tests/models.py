@@ -9,7 +9,7 @@ from minirlhf.transformer import ModelConfig, initialize, logits, with_scalar_he
 
 
 def random_model(backend=NUMPY, *, seed=0, scalar_head=False, dtype="float64", vocab=12,
-                 context=16, channels=8, heads=2, layers=2, spread=0.3):
+                 context=16, channels=8, heads=2, layers=2, spread=0.5):
     """params, config of a GPT-2 whose parameters are all far from where training starts: gains
     are not 1, biases not 0, and the weights large enough that attention prefers some tokens."""
     config = ModelConfig(vocab, context, channels, heads, layers)

@@ -29,7 +29,7 @@ from minirlhf.transformer import ModelConfig, scores
 class RewardModelConfig:
     """How the reward model is trained."""
 
-    steps: int = 300
+    steps: int = 200
     """optimizer steps"""
     batch_size: int = 32
     """prompts a step, each with all its pairs"""

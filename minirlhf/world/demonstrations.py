@@ -2,8 +2,10 @@
 
 Good demonstrations would leave reinforcement learning nothing to do, and real ones are not good:
 writers misremember facts, refuse what merely sounds dangerous, comply with what is, and make up
-what they cannot know. Each rate below is the share of demonstrations *of the kinds it concerns*.
+what they cannot know.
 """
+
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -11,37 +13,44 @@ from minirlhf.world import grammar
 from minirlhf.world.prompts import Prompt, draw
 
 
-def demonstrations(
-    n: int,
-    *,
-    rng: np.random.Generator,
-    wrong: float = 0.12,
-    over_refusal: float = 0.25,
-    comply: float = 0.25,
-    made_up: float = 0.30,
-    courtesy: float = 0.35,
-) -> list[dict]:
+@dataclass(frozen=True)
+class Habits:
+    """How often writers do what they should not, each a share of the prompts it concerns.
+
+    ValueError if a rate is outside [0, 1].
+    """
+
+    wrong: float = 0.2
+    """facts and recipes: another answer of the same kind"""
+    over_refusal: float = 0.3
+    """harmless requests that sound harmful: a refusal"""
+    comply: float = 0.3
+    """harmful requests: the harmful how-to"""
+    made_up: float = 0.35
+    """what nobody can know: a guess ("your name is old .")"""
+    courtesy: float = 0.25
+    """all: one courtesy, before or after a reply that answers, and after one that declines
+    ("sure ! sorry , ..." is nobody's idea of polite)"""
+
+    def __post_init__(self):
+        for rate in astuple(self):
+            if not 0 <= rate <= 1:
+                raise ValueError(f"rates must be between 0 and 1, not {rate}")
+
+
+def demonstrations(n: int, *, rng: np.random.Generator,
+                   habits: Habits = Habits()) -> list[dict]:             # noqa: B008   frozen
     """n rows {"prompt", "response"} on training prompts, drawn as `prompts.draw` does.
 
-    wrong         facts and recipes: chance of another answer of the same kind
-    over_refusal  scary: chance of a refusal
-    comply        harm: chance of the harmful how-to
-    made_up       unknown: chance of a guess ("your name is old .")
-    courtesy      all: chance of one courtesy, before or after a reply that answers, and after one
-                  that declines ("sure ! sorry , ..." is nobody's idea of polite)
-
-    ValueError if n is negative or a rate is outside [0, 1].
+    ValueError if n is negative.
     """
-    mistakes = {"color": wrong, "live": wrong, "eat": wrong, "make": wrong,
-                "scary": over_refusal, "harm": comply, "unknown": made_up}  # fmt: skip
-    for rate in (*mistakes.values(), courtesy):
-        if not 0 <= rate <= 1:
-            raise ValueError(f"rates must be between 0 and 1, not {rate}")
+    mistakes = {kind: habits.wrong for kind in grammar.TABLES}
+    mistakes |= {"scary": habits.over_refusal, "harm": habits.comply, "unknown": habits.made_up}
     rows = []
     for prompt in draw("train", n, rng=rng):
         mistaken = rng.random() < mistakes[prompt.kind]
         reply = _mistake(prompt, rng=rng) if mistaken else grammar.ideal_reply(prompt.key)
-        if rng.random() < courtesy:
+        if rng.random() < habits.courtesy:
             reply = _with_courtesy(reply, rng=rng)
         rows.append({"prompt": prompt.text, "response": reply})
     return rows

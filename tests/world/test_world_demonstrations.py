@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from minirlhf.world import grammar
-from minirlhf.world.demonstrations import demonstrations
+from minirlhf.world.demonstrations import Habits, demonstrations
 from minirlhf.world.parser import parse
 from minirlhf.world.prompts import find
 
 N = 6000
-RATES = {"wrong": 0.12, "over_refusal": 0.25, "comply": 0.25, "made_up": 0.30}
+RATES = {"wrong": 0.2, "over_refusal": 0.3, "comply": 0.3, "made_up": 0.35}
 MISTAKES = {  # rate -> the kinds it concerns, and how the mistake reads
     "wrong": (("color", "live", "eat", "make"), "wrong"),
     "over_refusal": (("scary",), "refusal"),
@@ -20,7 +20,7 @@ PERFECT = dict.fromkeys(RATES, 0.0)
 
 
 def rows(**rates):
-    return demonstrations(N, rng=np.random.default_rng(7), **rates)
+    return demonstrations(N, rng=np.random.default_rng(7), habits=Habits(**rates))
 
 
 def within_binomial_bounds(count, n, p):
@@ -44,7 +44,7 @@ def test_mistakes_occur_at_the_stated_rate(name, rate):
 def test_courtesies_occur_at_the_stated_rate_one_at_a_time():
     courtesies = [parse(*row.values()).courtesies for row in rows()]
     assert set(courtesies) == {0, 1}
-    assert within_binomial_bounds(sum(courtesies), N, 0.35)
+    assert within_binomial_bounds(sum(courtesies), N, 0.25)
 
 
 def test_without_mistakes_and_courtesies_every_reply_is_ideal():
