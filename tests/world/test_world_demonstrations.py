@@ -69,9 +69,9 @@ def test_equal_seeds_give_equal_demonstrations():
 
 @pytest.mark.parametrize("rate", [*RATES, "courtesy"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_a_rate_outside_0_1_is_a_value_error(rate, value, rng):
+def test_a_rate_outside_0_1_is_a_value_error(rate, value):
     with pytest.raises(ValueError, match="rates must be between 0 and 1"):
-        demonstrations(1, rng=rng, **{rate: value})
+        Habits(**{rate: value})
 
 
 def test_a_negative_number_of_demonstrations_is_a_value_error(rng):
