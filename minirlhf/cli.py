@@ -15,7 +15,7 @@ import tyro
 
 from minirlhf import pipeline, report
 from minirlhf.arrays import keep_freed_memory
-from minirlhf.files import read_json, write_json
+from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
 
 OVERVIEW = """\
@@ -76,6 +76,10 @@ class Continue:
 PRODUCTS = {"pretrain": ("prompts.jsonl", "base"), "sft": ("demonstrations.jsonl", "sft"),
             "preferences": ("preferences.jsonl",), "reward-model": ("reward",),
             "ppo": ("policy", "value"), "evaluate": ("samples.jsonl", "report.html")}
+# the models it starts from, and the name under which it logs
+NEEDS = {"sft": ("base",), "preferences": ("sft",), "reward-model": ("sft",),
+         "ppo": ("sft", "reward"), "evaluate": ("base", "sft", "reward", "policy")}
+LOGGED = {"pretrain": "pretraining", "sft": "SFT", "reward-model": "reward model", "ppo": "PPO"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,11 +135,13 @@ def new_run(program: str, description: str, argv: Sequence[str],
 def run_stage(name: str, argv: Sequence[str]) -> None:
     """minirlhf STAGE RUN: one stage, in place or in a new folder; its results are never replaced.
 
-    Raises FileExistsError if the folder already has what the stage makes.
+    Raises ValueError unless the run is named first: its settings are what the flags change.
     """
     if name == "pretrain":
         run = new_run(f"minirlhf {name}", pipeline.pretrain.__doc__, argv)
     else:
+        if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
+            raise ValueError(f"name the run first: minirlhf {name} RUN [options]")
         args = tyro.cli(Continue, prog=f"minirlhf {name}", args=argv,
                         description=pipeline.STAGES[name].__doc__,
                         default=Continue(tyro.MISSING, settings=saved_settings(argv)))
@@ -147,10 +153,17 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
 
 
 def continued(stage: str, args: Continue) -> pipeline.Run:
-    """The run folder a stage works in."""
+    """The run folder a stage works in.  Everything is checked before anything is written.
+
+    Raises FileNotFoundError if there is no such run or it lacks a model that the stage starts
+    from, FileExistsError if the folder already has what the stage makes.
+    """
     source = args.out / args.run
     if not (source / "config.json").exists():
         raise FileNotFoundError(f"there is no run {source}")
+    origin = pipeline.Run(source, args.settings)
+    for needed in NEEDS[stage]:
+        origin.load(needed)
     if args.name is not None:
         check_name(args.name)
         run = pipeline.create(args.out / args.name, args.settings)
@@ -160,13 +173,18 @@ def continued(stage: str, args: Continue) -> pipeline.Run:
                 shutil.copytree(source / needed, run.folder / needed)
             elif (source / needed).exists():
                 shutil.copy2(source / needed, run.folder / needed)
+        earlier = [LOGGED[s] for s in stages[:stages.index(stage)] if s in LOGGED]
+        write_jsonl(run.folder / "metrics.jsonl",
+                    [row for row in read_jsonl(source / "metrics.jsonl")
+                     if row["stage"] in earlier])
         return run
     existing = [p for p in PRODUCTS[stage] if (source / p).exists()]
     if existing:
         raise FileExistsError(f"{source} already has {', '.join(existing)}; "
                               "give --name NEW to run the stage again in a folder of its own")
+    origin.check()
     write_json(source / "config.json", asdict(args.settings))
-    return pipeline.Run(source, args.settings)
+    return origin
 
 
 def default_settings(argv: Sequence[str]) -> RunConfig:
@@ -201,7 +219,7 @@ def check_name(name: str) -> None:
 
 def show(run: pipeline.Run) -> None:
     """Print what the run found, and write its report."""
-    samples = pipeline.read_jsonl(run.folder / "samples.jsonl")
+    samples = read_jsonl(run.folder / "samples.jsonl")
     print(f"\n{report.examples_text(samples)}\n")
     print(report.accuracy_text(read_json(run.folder / "reward" / "accuracy.json")) + "\n")
     print(report.table_text(report.comparison(samples)))

@@ -55,12 +55,31 @@ class Run:
     def save(self, name: str, params: Parameters) -> None:
         transformer.save(self.folder / name, params, self.model, self.tokenizer)
 
+    def check(self) -> None:
+        """Read the data and measure the prompts, so that a mistake shows before any work.
+
+        Raises ValueError or OSError if this run could not come to its end.
+        """
+        longest = max(len(self.tokenizer.prompt(row["prompt"])) for row in self.source.prompts())
+        if longest + self.config.ppo.max_new > self.model.context:
+            raise ValueError(f"the longest prompt ({longest} tokens) and ppo.max_new "
+                             f"({self.config.ppo.max_new}) must fit model.context "
+                             f"({self.model.context})")
+
     def load(self, name: str) -> Parameters:
-        """One of the run's models.  Raises FileNotFoundError saying which stage makes it."""
+        """One of the run's models.
+
+        Raises FileNotFoundError saying which stage makes it, ValueError if it has another size
+        than the run's settings say.
+        """
         if not (self.folder / name / "model.safetensors").exists():
             raise FileNotFoundError(f"{self.folder} has no {name}/ model yet; run the stage that "
                                     f"makes it first ({MADE_BY[name]})")
-        return transformer.load(self.folder / name, backend=self.backend.name)[0]
+        params, model = transformer.load(self.folder / name, backend=self.backend.name)
+        if model != self.model:
+            raise ValueError(f"{self.folder / name} holds a {model}, but the settings of this run "
+                             f"want a {self.model}")
+        return params
 
     def follow(self, stage: str, steps: int, numbers: Iterator[dict]) -> None:
         """Run a stage to its end under a progress bar, and log every step.
@@ -177,7 +196,10 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
         table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),
                        "standard_error": evaluation.standard_error(hits)}
         if "best" in rows[0]:
-            table[kind]["best"] = float(np.mean([row["best"] for row in rows]))
+            best: dict = {}
+            for row in rows:
+                best.setdefault(row["group"], []).append(row["best"])
+            table[kind]["best"] = float(np.mean([np.mean(pairs) for pairs in best.values()]))
     return table
 
 
@@ -224,5 +246,6 @@ def create(folder: Path, config: RunConfig) -> Run:
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --name, or remove it")
     run = Run(folder, config)
+    run.check()
     write_json(folder / "config.json", asdict(config))
     return run

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from minirlhf.evaluation import summarize
+import numpy as np
+
+from minirlhf.evaluation import interval, summarize
 from minirlhf.files import read_json, read_jsonl, write_text
 
 TITLES = {"base": "base", "sft": "SFT", "policy": "PPO"}
@@ -103,6 +105,33 @@ def examples_text(rows: Sequence[dict], per_kind: int = 1) -> str:
             truth = f"gold {row['gold']:+.1f}  " if "gold" in row else ""
             lines.append(f"  {TITLES.get(name, name):<5}{truth}{row['reply']}")
     return "\n".join(lines)
+
+
+def across_seeds(tables: Sequence[dict], accuracies: Sequence[dict]) -> str:
+    """Several seeds' comparisons and accuracies as one Markdown text.
+
+    Differences are paired: by prompt within a seed (all models answer the same prompts, so a
+    difference of means is a mean of differences), and by seed.
+    """
+    names = list(tables[0])
+    lines = ["± is a 95 % t-interval over seeds of the difference, paired by seed and prompt.\n",
+             "| | base | SFT | PPO | SFT − base | PPO − SFT | PPO − SFT by seed |",
+             "|---|---|---|---|---|---|---|"]
+    for key, (label, *_) in LINES.items():
+        columns = {name: np.array([table[name][key] for table in tables]) for name in names}
+        base, sft, policy = (columns[name] for name in ("base", "sft", "policy"))
+        differences = ("{:+.3f} ± {:.3f}".format(*interval(d)) for d in (sft - base, policy - sft))
+        lines.append(f"| {label} | " + " | ".join(f"{columns[n].mean():.3f}" for n in names)
+                     + f" | {' | '.join(differences)} | "
+                     + " ".join(f"{d:+.2f}" for d in policy - sft) + " |")
+    lines += ["\nThe reward model on held-out prompts; *best* is what the labelers' known "
+              "probabilities allow.\n", "| prompts | accuracy | best | by seed |",
+              "|---|---|---|---|"]
+    for kind in accuracies[0]:
+        hits, best = ([table[kind][key] for table in accuracies] for key in ("accuracy", "best"))
+        lines.append(f"| {kind} | {'{:.3f} ± {:.3f}'.format(*interval(hits))} | "
+                     f"{np.mean(best):.3f} | {' '.join(f'{hit:.2f}' for hit in hits)} |")
+    return "\n".join(lines) + "\n"
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -146,6 +146,6 @@ def _check_settings(config, prompts, max_new, temperature, top_k, top_p) -> None
     if max_new < 1 or longest + max_new > config.context:
         raise ValueError(f"the longest prompt ({longest} tokens) and max_new ({max_new}) must fit "
                          f"the context of {config.context}, with max_new at least 1")
-    if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+    if not (temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):                     # NaN too
         raise ValueError(f"wanted temperature ≥ 0, top_k ≥ 0 and 0 < top_p ≤ 1, got "
                          f"{temperature}, {top_k} and {top_p}")

@@ -13,6 +13,7 @@ from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.reward_model import RewardModelConfig
 from minirlhf.stages.supervised import SFTConfig
+from minirlhf.stages.training import require_positive
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class ModelSize:
     """attention heads"""
     layers: int = 2
     """blocks"""
+
+    def __post_init__(self):
+        require_positive(self, "context", "channels", "heads", "layers")
+        if self.channels % self.heads:
+            raise ValueError(f"model.channels ({self.channels}) must be a multiple of model.heads "
+                             f"({self.heads}): every head gets an equal share")
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,25 @@ class RunConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        rows = {"pretraining.window": self.pretraining.window, "ppo.max_new": self.ppo.max_new}
+        if self.text is not None:
+            rows["text.max_tokens"] = self.text.max_tokens
+        for name, tokens in rows.items():
+            if tokens > self.model.context:
+                raise ValueError(f"{name} ({tokens} tokens) must fit model.context "
+                                 f"({self.model.context})")
+
 
 def from_dict(kind: type, saved: dict):
     """The configuration that `asdict` made `saved` of, e.g. a run's config.json.
 
     Raises ValueError naming a setting that `kind` does not have.
     """
+    if not isinstance(saved, dict):
+        raise ValueError(f"the settings of a {kind.__name__} must be an object, got {saved!r}")
     types = get_type_hints(kind)
     unknown = set(saved) - set(types)
     if unknown:

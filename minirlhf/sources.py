@@ -131,8 +131,8 @@ class Comparisons:
     simulated = False
 
     @cached_property
-    def rows(self) -> list[dict]:
-        """The pairs of the file, each with its split; the split goes by prompt."""
+    def everything(self) -> list[dict]:
+        """All pairs of the file, each with its split; the split goes by prompt."""
         rows = read_comparisons(self.path)
         order = list(dict.fromkeys(row["prompt"] for row in rows))
         held = max(2, round(len(order) * self.held_out))
@@ -145,12 +145,31 @@ class Comparisons:
         return [row | {"kind": "human", "split": split[row["prompt"]]} for row in rows]
 
     @cached_property
+    def byte_pairs(self) -> "BytePairTokenizer":
+        """The vocabulary, learned from the training pairs."""
+        return train_byte_pairs((row[key] for row in self.everything if row["split"] == "train"
+                                 for key in ("prompt", "chosen", "rejected")), self.vocab_size)
+
+    @cached_property
+    def rows(self) -> list[dict]:
+        """The pairs whose rows have at most `max_tokens` tokens, each with its split."""
+        def tokens(row, side):
+            return len(self.byte_pairs.prompt(row["prompt"])
+                       + self.byte_pairs.response(row[side]))
+        rows = [row for row in self.everything
+                if max(tokens(row, side) for side in ("chosen", "rejected")) <= self.max_tokens]
+        missing = set(SPLITS) - {row["split"] for row in rows}
+        if missing:
+            raise ValueError(f"{self.path}: no pair for {', '.join(sorted(missing))} has at most "
+                             f"{self.max_tokens} tokens a row; raise text.max_tokens")
+        return rows
+
+    @cached_property
     def training(self) -> list[dict]:
         return [row for row in self.rows if row["split"] == "train"]
 
     def tokenizer(self) -> Tokenizer:
-        return train_byte_pairs((row[key] for row in self.training
-                                 for key in ("prompt", "chosen", "rejected")), self.vocab_size)
+        return self.byte_pairs
 
     def corpus(self, *, rng: np.random.Generator) -> list[str]:
         return [f"{row['prompt']}\n\n{row['chosen']}" for row in self.training]

@@ -7,7 +7,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from helpers import assert_same
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirlhf.files import (
@@ -25,7 +25,7 @@ from minirlhf.files import (
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8)
+    max_leaves=4)
 rows = st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=4)
 
 
@@ -82,6 +82,7 @@ def test_data_that_cannot_be_written_leave_the_file_as_it_was(write, good, bad, 
 
 # --- JSON ----------------------------------------------------------------------------------------
 
+@settings(max_examples=25)
 @given(data=json_values)
 def test_json_comes_back_equal(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "data.json"
@@ -89,6 +90,7 @@ def test_json_comes_back_equal(tmp_path_factory, data):
     assert read_json(path) == data
 
 
+@settings(max_examples=25)
 @given(first=rows, second=rows)
 def test_rows_written_and_appended_come_back_in_order_one_a_line(tmp_path_factory, first, second):
     path = tmp_path_factory.getbasetemp() / "rows.jsonl"
@@ -145,6 +147,7 @@ tensors = st.dictionaries(
                hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)), max_size=4)
 
 
+@settings(max_examples=40)
 @given(tensors=tensors)
 def test_tensors_come_back_with_their_names_shapes_dtypes_and_bits(tmp_path_factory, tensors):
     path = tmp_path_factory.getbasetemp() / "data.safetensors"

@@ -24,11 +24,11 @@ from minirlhf.transformer import ModelConfig, logits
 class SFTConfig:
     """How the base model becomes the SFT model."""
 
-    steps: int = 120
+    steps: int = 180
     """optimizer steps"""
     batch_size: int = 32
     """demonstrations a step"""
-    lr: float = 1e-3
+    lr: float = 5e-4
     """peak learning rate, then a cosine down to a tenth"""
     warmup: int = 20
     """steps over which the learning rate rises from 0"""
