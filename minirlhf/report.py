@@ -146,7 +146,7 @@ def write_report(folder: Path) -> Path:
             "<h2>The same prompts, answered by each model</h2>", examples_html(samples),
             "<h2>The reward model on held-out prompts</h2>", accuracy_html(accuracy)]
     metrics = read_jsonl(folder / "metrics.jsonl")
-    image = curves(metrics)
+    image = curves(metrics, table)
     if image is not None:
         body.append(f'<h2>Training</h2><img alt="training curves" '
                     f'src="data:image/png;base64,{base64.b64encode(image).decode()}">')
@@ -203,21 +203,41 @@ def accuracy_html(accuracy: dict[str, dict]) -> str:
             f"<th>pairs</th></tr>{body}</table>")
 
 
-def curves(metrics: Sequence[dict]) -> bytes | None:
-    """The training curves of all stages as a PNG; None without matplotlib."""
+# stage, number, title, what a healthy curve does
+PANELS = (
+    ("pretraining", "loss", "base: loss", "nats a token"),
+    ("SFT", "loss", "SFT: loss", "nats a response token"),
+    ("reward model", "loss", "reward model: loss", "0.69 is a coin's"),
+    ("PPO", "score", "PPO: reward-model score", "rises, then levels off"),
+    ("PPO", "kl", "PPO: KL to SFT", "nats a reply; levels off"),
+    ("PPO", "length", "PPO: length", "tokens; growth is a warning"),
+    ("PPO", "explained_variance", "value model: explained variance", "towards 1"),
+)
+
+
+def curves(metrics: Sequence[dict], table: dict[str, dict[str, float]]) -> bytes | None:
+    """The training curves of all stages, the models' scores, as a PNG; None without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    panels = [("pretraining", "loss"), ("SFT", "loss"), ("reward model", "loss"), ("PPO", "score"),
-              ("PPO", "kl"), ("PPO", "length"), ("PPO", "value_loss"),
-              ("PPO", "explained_variance")]
     figure = Figure(figsize=(12, 5.5), layout="constrained")
-    for axes, (stage, key) in zip(figure.subplots(2, 4).flat, panels, strict=True):
+    *axes, last = figure.subplots(2, 4).flat
+    for ax, (stage, key, title, remark) in zip(axes, PANELS, strict=True):
         rows = [row for row in metrics if row["stage"] == stage]
-        axes.plot([row["step"] for row in rows], [row[key] for row in rows], lw=1, color="#2a6f97")
-        axes.set_title(f"{stage}: {key.replace('_', ' ')}", fontsize=10)
-        axes.grid(alpha=.3)
+        ax.plot([row["step"] for row in rows], [row[key] for row in rows], lw=1.2, color="#2a6f97")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel(remark, fontsize=8, color="#666")
+    key = "gold" if "gold" in table["sft"] else "score"
+    names, heights = [TITLES.get(n, n) for n in table], [row[key] for row in table.values()]
+    bars = last.bar(names, heights, color=["#a9a9a9", "#89c2d9", "#2a6f97"])
+    last.bar_label(bars, fmt="%+.2f", fontsize=9)
+    last.axhline(0, color="#222", lw=0.8)
+    last.set_title(LINES[key][0] + ", test prompts", fontsize=10)
+    last.margins(y=0.15)
+    for ax in (*axes, last):
+        ax.grid(alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
     png = io.BytesIO()
     figure.savefig(png, dpi=110)
     return png.getvalue()
