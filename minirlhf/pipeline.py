@@ -13,7 +13,6 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
-from itertools import groupby
 from math import isfinite
 from pathlib import Path
 
@@ -173,11 +172,20 @@ def train_reward_model(run: Run) -> None:
     reward = transformer.with_scalar_head(run.load("sft"), rng=rng)
     run.follow("reward model", config.steps,
                reward_model.train(reward, run.model, groups, config, seed=run.config.seed))
-    scored = score_replies(reward, run.model, [row for group in groups for row in group.rows])
+    scored = score_replies(reward, run.model, sft_conversations(run, rng))
     reward_model.normalize(reward, float(scored.mean()), float(scored.std()))
     run.save("reward", reward)
     write_json(run.folder / "reward" / "accuracy.json",
                held_out_accuracy(run, reward, [r for r in comparisons if r["split"] == "test"]))
+
+
+def sft_conversations(run: Run, rng: np.random.Generator, n: int = 1024) -> list[list[int]]:
+    """Training prompts with the SFT model's replies, as token ids, to normalise scores on."""
+    asked = [run.tokenizer.prompt(text) for text in run.source.draw_prompts(n, rng)]
+    replies = generate(run.load("sft"), run.model, run.tokenizer, asked, run.config.ppo.max_new,
+                       rng=rng)
+    return [prompt + run.tokenizer.response(*reply)
+            for prompt, reply in zip(asked, replies, strict=True)]
 
 
 def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> dict[str, dict]:
@@ -186,11 +194,12 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
     Each prompt counts once.  `standard_error` is over prompts; `best` is the highest accuracy that
     the labelers' own disagreement allows, where it is known.
     """
-    kinds = {"all": comparisons}
-    by_kind = sorted(comparisons, key=lambda row: row["kind"])
-    kinds |= {kind: list(rows) for kind, rows in groupby(by_kind, key=lambda row: row["kind"])}
+    by_kind: dict[str, list] = {"all": comparisons}
+    if len({row["kind"] for row in comparisons}) > 1:
+        for row in sorted(comparisons, key=lambda row: row["kind"]):
+            by_kind.setdefault(row["kind"], []).append(row)
     table = {}
-    for kind, rows in kinds.items():
+    for kind, rows in by_kind.items():
         groups = reward_model.group_comparisons(rows, run.tokenizer)
         hits = reward_model.accuracy(reward, run.model, groups)
         table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),

@@ -88,7 +88,7 @@ class RunConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         rows = {"pretraining.window": self.pretraining.window, "ppo.max_new": self.ppo.max_new}
         if self.text is not None:
-            rows["text.max_tokens"] = self.text.max_tokens
+            rows["text.max_tokens + ppo.max_new"] = self.text.max_tokens + self.ppo.max_new
         for name, tokens in rows.items():
             if tokens > self.model.context:
                 raise ValueError(f"{name} ({tokens} tokens) must fit model.context "

@@ -68,6 +68,9 @@ class ToyWorld:
         if unknown or len(self.panel) % 2 == 0:
             raise ValueError(f"the panel wants an odd number of labelers out of "
                              f"{', '.join(PERSONAS)}; got {', '.join(self.panel) or 'none'}")
+        if self.corpus_words < 1 or self.demonstration_count < 1:
+            raise ValueError("corpus_words and demonstration_count must be positive, got "
+                             f"{self.corpus_words} and {self.demonstration_count}")
 
     def tokenizer(self) -> Tokenizer:
         return WordTokenizer(grammar.vocabulary())
@@ -130,9 +133,17 @@ class Comparisons:
 
     simulated = False
 
+    def __post_init__(self):
+        least = len(SPECIAL_TOKENS) + 256
+        if self.vocab_size < least:
+            raise ValueError(f"vocab_size must be at least {least}, the special tokens and every "
+                             f"byte, got {self.vocab_size}")
+        if not 0 < self.held_out <= 0.5:
+            raise ValueError(f"held_out must lie in (0, 0.5], got {self.held_out}")
+
     @cached_property
-    def everything(self) -> list[dict]:
-        """All pairs of the file, each with its split; the split goes by prompt."""
+    def all_rows(self) -> list[dict]:
+        """The pairs of the file, each with its split; the split goes by prompt."""
         rows = read_comparisons(self.path)
         order = list(dict.fromkeys(row["prompt"] for row in rows))
         held = max(2, round(len(order) * self.held_out))
@@ -147,22 +158,23 @@ class Comparisons:
     @cached_property
     def byte_pairs(self) -> "BytePairTokenizer":
         """The vocabulary, learned from the training pairs."""
-        return train_byte_pairs((row[key] for row in self.everything if row["split"] == "train"
+        return train_byte_pairs((row[key] for row in self.all_rows if row["split"] == "train"
                                  for key in ("prompt", "chosen", "rejected")), self.vocab_size)
 
     @cached_property
     def rows(self) -> list[dict]:
-        """The pairs whose rows have at most `max_tokens` tokens, each with its split."""
-        def tokens(row, side):
-            return len(self.byte_pairs.prompt(row["prompt"])
-                       + self.byte_pairs.response(row[side]))
-        rows = [row for row in self.everything
-                if max(tokens(row, side) for side in ("chosen", "rejected")) <= self.max_tokens]
-        missing = set(SPLITS) - {row["split"] for row in rows}
+        """The pairs whose prompt and longer reply fit into `max_tokens`, special tokens too."""
+        tokenizer = self.tokenizer()
+        fitting = [row for row in self.all_rows
+                   if len(tokenizer.prompt(row["prompt"])) + max(
+                       len(tokenizer.response(row[side])) for side in ("chosen", "rejected"))
+                   <= self.max_tokens]
+        missing = set(SPLITS) - {row["split"] for row in fitting}
         if missing:
-            raise ValueError(f"{self.path}: no pair for {', '.join(sorted(missing))} has at most "
-                             f"{self.max_tokens} tokens a row; raise text.max_tokens")
-        return rows
+            raise ValueError(f"{self.path}: of {len(self.all_rows)} pairs {len(fitting)} fit into "
+                             f"{self.max_tokens} tokens, none of them in {', '.join(sorted(missing))}; "
+                             "give more pairs, or a larger --text.max-tokens")
+        return fitting
 
     @cached_property
     def training(self) -> list[dict]:

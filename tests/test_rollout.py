@@ -222,8 +222,7 @@ def test_a_policy_that_is_its_own_reference_has_no_log_ratio(temperature, models
 
 
 def test_a_rollout_is_reproduced_by_its_seed(models):
-    first, again, other = (collected(models, seed=0),) * 1 + (collected(models, seed=0),
-                                                              collected(models, seed=1))
+    first, again, other = (collected(models, seed) for seed in (0, 0, 1))
     for field in dataclasses.fields(Rollout):
         assert_same(getattr(first, field.name), host(getattr(again, field.name)))
     assert (first.sequences.shape != other.sequences.shape

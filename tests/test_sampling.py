@@ -74,6 +74,10 @@ def test_top_k_keeps_all_that_tie_with_the_kth_and_top_p_takes_lower_ids_first(b
     for top_p, kept in [(0.25, 8), (0.26, 9), (1 / 64, 1)]:
         assert_same(filter_logits(equal, top_p=top_p),
                     np.tile(np.where(np.arange(32) < kept, 0, no), (2, 1)))
+    levels = np.random.default_rng(0).integers(0, 2, 999)    # the likely tokens among the others
+    p = np.exp(levels) / np.exp(levels).sum()
+    kept = host(filter_logits(backend.asarray(levels[None] * 1.0), top_p=100.5 * p.max())) > no
+    assert_same(np.flatnonzero(kept[0]), np.flatnonzero(levels)[:101])
 
 
 def test_top_p_is_taken_among_what_top_k_has_left(backend):

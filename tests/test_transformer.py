@@ -127,12 +127,13 @@ def test_a_loss_of_the_first_tokens_has_no_gradient_in_later_positions(backend, 
     assert (abs(dwpe[:3]).max(axis=1) > 1e-3).all()
 
 
-def test_worked_attention_bias_of_left_and_right_padding(backend):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_worked_attention_bias_of_left_and_right_padding(dtype, backend):
     masks = backend.asarray(np.array([[False, True, True], [True, True, False]]))
     no = -np.inf
-    assert_same(attention_bias(masks, "float64"), np.array(
+    assert_same(attention_bias(masks, dtype), np.array(
         [[[[0, no, no], [no, 0, no], [no, 0, 0]]],               # the pad sees itself, only itself
-         [[[0, no, no], [0, 0, no], [0, 0, 0]]]]))
+         [[[0, no, no], [0, 0, no], [0, 0, 0]]]], dtype))
 
 
 # --- padding -------------------------------------------------------------------------------------

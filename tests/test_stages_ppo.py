@@ -1,0 +1,379 @@
+"""Laws of stage 3: PPO against the reward model, held near the SFT model."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from helpers import assert_close, assert_same, prefix_mask
+from models import random_model
+
+from minirlhf import ops
+from minirlhf.autograd import value_and_grad
+from minirlhf.kl_penalty import adaptive_beta, exact_kl
+from minirlhf.parameters import copy, leaves
+from minirlhf.rollout import Models, Rollout, collect, response_logprobs
+from minirlhf.stages import ppo
+from minirlhf.stages.ppo import (
+    PPOConfig,
+    advantages_and_returns,
+    minibatches,
+    policy_loss,
+    summarize,
+    value_loss,
+)
+from minirlhf.stages.training import Stage, step_rng
+from minirlhf.tokens import BOT, USER
+from minirlhf.transformer import logits
+
+PROMPTS = [[USER, 4, BOT], [USER, 5, 6, 7, BOT], [USER, BOT], [USER, 8, 9, BOT]] * 2
+CONFIG = PPOConfig(steps=2, batch_size=8, max_new=5, epochs=2, minibatches=2)
+
+
+def four_models(dtype="float64", apart=0.0):
+    """Four models of one configuration; `apart` moves the policy away from its reference."""
+    reference, model = random_model(vocab=14, dtype=dtype, spread=0.15)
+    reward, _ = random_model(vocab=14, dtype=dtype, scalar_head=True, seed=1)
+    policy = copy(reference)
+    policy.flat += apart * np.random.default_rng(2).standard_normal(policy.flat.shape).astype(dtype)
+    return Models(policy, copy(reward), reward, reference), model
+
+
+def draw_prompts(n, rng):
+    return [PROMPTS[i] for i in rng.integers(len(PROMPTS), size=n)]
+
+
+def run(models, model, config=CONFIG, seed=0, draw=draw_prompts):
+    return list(ppo.train(models, model, draw, config, seed=seed))
+
+
+def rollout_of(models, model, seed=0, **settings):
+    return collect(models, model, PROMPTS, 8, rng=np.random.default_rng(seed), **settings)
+
+
+def learning_problem(dtype="float64", apart=0.1):
+    """models, model, rollout, advantages, returns, tokens; lengths and advantages differ."""
+    models, model = four_models(dtype, apart)
+    rollout = rollout_of(models, model)
+    assert len(set(rollout.mask.sum(axis=1).tolist())) > 1
+    advantages, returns = advantages_and_returns(rollout, 0.2, CONFIG)
+    return models, model, rollout, advantages, returns, int(rollout.mask.sum())
+
+
+# --- from a rollout to its advantages ------------------------------------------------------------
+
+def one_row(**arrays):
+    row = {"sequences": np.array([[USER, BOT, 5, 1]]), "sequence_mask": np.ones((1, 4), bool),
+           "mask": np.ones((1, 2), bool), "logprobs": np.array([[-1.0, -2.0]]),
+           "ref_logprobs": np.array([[-1.5, -1.0]]), "values": np.array([[0.5, 1.0]]),
+           "scores": np.array([2.0])}
+    return Rollout(**row | arrays)
+
+
+def test_two_tokens_by_hand():
+    """β = 0.1, λ = ½: k1 = (0.5, −1), rewards (−0.05, 0.1 + 2), δ = (0.45, 1.1), A = (1, 1.1)."""
+    config = PPOConfig(lam=0.5)
+    advantages, returns = advantages_and_returns(one_row(), 0.1, config)
+    assert_close(returns, np.array([[1.5, 2.1]]))
+    assert_close(advantages, np.array([[-0.05, 0.05]]) / np.sqrt(0.0025 + 1e-8))
+
+
+def test_the_discount_is_used():
+    """γ = ½: δ = (−0.05 + ½·1 − 0.5, 1.1), A₁ = −0.05 + ½·½·1.1."""
+    _, returns = advantages_and_returns(one_row(), 0.1, PPOConfig(lam=0.5, gamma=0.5))
+    assert_close(returns, np.array([[-0.05 + 0.275 + 0.5, 2.1]]))
+
+
+def test_the_given_beta_counts_and_not_the_first_one():
+    """The adaptive β is an argument: the configuration holds where it starts."""
+    first, other = (advantages_and_returns(one_row(), 0.1, PPOConfig(lam=0.5, beta=beta))
+                    for beta in (0.0, 5.0))
+    assert_same(first[1], other[1])
+    assert_close(advantages_and_returns(one_row(), 1.0, PPOConfig(lam=0.5))[1],
+                 np.array([[1.0 - 0.5 + 0.5 * 2.0 - 0.5 + 0.5, 3.0]]))
+
+
+def test_advantages_are_whitened_over_the_whole_batch():
+    *_, rollout, advantages, returns, _ = learning_problem()
+    mask = rollout.mask
+    assert abs(advantages[mask].mean()) < 1e-12
+    assert advantages[mask].std() == pytest.approx(1, rel=1e-6)
+    assert not advantages[~mask].any() and not returns[~mask].any()
+
+
+# --- the first update of a rollout ---------------------------------------------------------------
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("float64", 1e-10)])
+def test_before_any_update_the_ratio_is_1_on_every_token(dtype, tolerance, temperature):
+    """The sampler with its cache and the training pass agree, at the sampling temperature."""
+    models, model = four_models(dtype)
+    rollout = rollout_of(models, model, temperature=temperature)
+    again = response_logprobs(models.policy, model, rollout.sequences, rollout.sequence_mask,
+                              rollout.mask.shape[1], temperature)
+    ratio = np.exp(again - rollout.logprobs)[rollout.mask]
+    assert abs(ratio - 1).max() <= tolerance
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_policys_loss_starts_as_the_policy_gradient(temperature):
+    """At ratio 1 the clipped surrogate pulls back −A/n, as −Σ A·log π / n does."""
+    models, model = four_models(apart=0.1)
+    rollout = rollout_of(models, model, temperature=temperature)
+    config = replace(CONFIG, temperature=temperature)
+    advantages, _ = advantages_and_returns(rollout, 0.2, config)
+    n = int(rollout.mask.sum())
+
+    def policy_gradient(params):
+        logprobs = response_logprobs(params, model, rollout.sequences, rollout.sequence_mask,
+                                     rollout.mask.shape[1], temperature)
+        return -ops.sum(ops.where(rollout.mask, logprobs * advantages, 0)) / n
+
+    loss, grads = value_and_grad(policy_loss)(models.policy, model, rollout, advantages, config, n)
+    _, wanted = value_and_grad(policy_gradient)(models.policy)
+    assert_close(grads.flat, wanted.flat, rtol=1e-8, atol=1e-11)
+    assert np.linalg.norm(grads.flat) > 0.01
+    assert abs(float(loss)) < 1e-9                   # −mean of whitened advantages: 0, and teaches
+
+
+def test_the_policys_loss_starts_at_minus_the_mean_advantage():
+    models, model, rollout, advantages, _, n = learning_problem()
+    shifted = advantages + 0.25                      # not whitened, so that the mean is not 0
+    loss = policy_loss(models.policy, model, rollout, shifted, CONFIG, n)
+    assert float(loss) == pytest.approx(-shifted[rollout.mask].mean(), rel=1e-9)
+
+
+def test_the_values_loss_starts_at_half_the_squared_error():
+    models, model, rollout, _, returns, n = learning_problem()
+    loss = value_loss(models.value, model, rollout, returns, CONFIG, n)
+    error = (rollout.values - returns)[rollout.mask]
+    assert float(loss) == pytest.approx(0.5 * (error ** 2).mean(), rel=1e-9)
+
+
+def test_the_losses_clip_by_their_own_settings():
+    """Both models have moved since the rollout: a range so wide that nothing is clipped, and a
+    narrow one, give different losses, each only by its own ε."""
+    models, model, rollout, advantages, returns, n = learning_problem()
+    for params in (models.policy, models.value):
+        params.flat += 0.1 * np.random.default_rng(5).standard_normal(params.flat.shape)
+
+    def losses(**settings):
+        config = replace(CONFIG, **settings)
+        return (float(policy_loss(models.policy, model, rollout, advantages, config, n)),
+                float(value_loss(models.value, model, rollout, returns, config, n)))
+
+    policy, value = losses(clip_ratio=1e3, clip_value=1e3)
+    narrow_policy, same_value = losses(clip_ratio=0.01, clip_value=1e3)
+    same_policy, narrow_value = losses(clip_ratio=1e3, clip_value=0.01)
+    assert (same_policy, same_value) == (policy, value)
+    assert narrow_policy > policy and narrow_value > value     # the pessimistic side
+
+
+@pytest.mark.parametrize("cut", [1, 3, 7])
+def test_a_minibatch_in_parts_adds_up(cut):
+    """With the whole step's count the parts' losses and gradients sum to the step's."""
+    models, model, rollout, advantages, returns, n = learning_problem()
+    for loss, params, target in ((policy_loss, models.policy, advantages),
+                                 (value_loss, models.value, returns)):
+        params.flat += 0.05 * np.random.default_rng(5).standard_normal(params.flat.shape)
+        grad = value_and_grad(loss)
+        whole, grads = grad(params, model, rollout, target, CONFIG, n)
+        parts = [grad(params, model, rollout[rows], target[rows], CONFIG, n)
+                 for rows in (np.arange(cut), np.arange(cut, len(rollout)))]
+        assert_close(parts[0][0] + parts[1][0], whole, rtol=1e-12, atol=1e-12)
+        assert_close(parts[0][1].flat + parts[1][1].flat, grads.flat, rtol=1e-10, atol=1e-12)
+
+
+# --- a training step -----------------------------------------------------------------------------
+
+def test_policy_and_value_move_and_reward_and_reference_do_not():
+    models, model = four_models("float32")
+    before = Models(*map(copy, models))
+    run(models, model)
+    assert_same(models.reward.flat, before.reward.flat)
+    assert_same(models.reference.flat, before.reference.flat)
+    for new, old in ((models.policy, before.policy), (models.value, before.value)):
+        for (name, leaf), (_, was) in zip(leaves(new), leaves(old), strict=True):
+            assert (leaf != was).any(), f"{name} did not move"
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+    results = []
+    for seed in (0, 0, 1):
+        models, model = four_models("float32")
+        results.append((run(models, model, seed=seed), models.policy.flat, models.value.flat))
+    assert results[0][0] == results[1][0] != results[2][0]
+    for first, again, other in zip(results[0][1:], results[1][1:], results[2][1:], strict=True):
+        assert_same(first, again)
+        assert (first != other).any()
+
+
+def test_minibatches_partition_the_batch_in_every_epoch():
+    config = PPOConfig(batch_size=12, minibatches=3, epochs=4)
+    parts = list(minibatches(config, np.random.default_rng(0)))
+    assert [len(rows) for rows in parts] == [4] * 12
+    epochs = [np.concatenate(parts[i:i + 3]) for i in range(0, 12, 3)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_the_updates_of_a_step_see_the_whole_rollout_once_an_epoch(monkeypatch):
+    """Each minibatch counts its own tokens; advantages were whitened before the cut; the log-probs
+    of the sampling policy stay the old ones."""
+    seen = []
+
+    def record(params, model, batch, advantages, config, count):
+        seen.append((batch, advantages, count))
+        return policy_loss(params, model, batch, advantages, config, count)
+
+    monkeypatch.setattr(ppo, "policy_loss", record)
+    models, model = four_models(apart=0.1)
+    rng = step_rng(3, Stage.PPO)
+    wanted = collect(models, model, draw_prompts(8, rng), 5, rng=rng)     # what step 0 will draw
+    run(models, model, replace(CONFIG, steps=1, minibatches=4, epochs=3), seed=3)
+    assert len(seen) == 12
+    for epoch in (seen[:4], seen[4:8], seen[8:]):
+        for field in fields(Rollout):
+            rows = np.concatenate([getattr(batch, field.name) for batch, _, _ in epoch])
+            assert sorted(map(str, rows)) == sorted(map(str, getattr(wanted, field.name)))
+        chosen = np.concatenate([advantages[batch.mask] for batch, advantages, _ in epoch])
+        assert abs(chosen.mean()) < 1e-12 and chosen.std() == pytest.approx(1, rel=1e-6)
+        assert [count for *_, count in epoch] == [batch.mask.sum() for batch, *_ in epoch]
+    assert any(abs(a[b.mask].mean()) > 0.01 for b, a, _ in seen)          # not whitened by part
+
+
+def test_the_objective_is_the_score_minus_beta_times_kl():
+    models, model = four_models(apart=0.1)
+    (numbers,) = run(models, model, replace(CONFIG, steps=1, beta=0.5))
+    assert numbers["beta"] == 0.5
+    assert numbers["objective"] == pytest.approx(numbers["score"] - 0.5 * numbers["kl"])
+
+
+def test_a_policy_equal_to_its_reference_starts_at_a_kl_of_zero():
+    models, model = four_models()
+    first, second = run(models, model)
+    assert abs(first["kl"]) < 1e-9 < abs(second["kl"])
+
+
+# --- the adaptive β ------------------------------------------------------------------------------
+
+def test_without_a_target_beta_stays():
+    models, model = four_models(apart=0.1)
+    numbers = run(models, model, replace(CONFIG, steps=3))
+    assert [row["beta"] for row in numbers] == [CONFIG.beta] * 3
+
+
+@pytest.mark.parametrize("target, factor", [(1e-6, 1.1), (1e6, 0.9)])
+def test_beta_rises_above_the_target_and_falls_below_it(target, factor):
+    """The error is clipped at ±0.2, and 8 replies of a horizon of 16 count half of it."""
+    models, model = four_models(apart=0.1)
+    config = replace(CONFIG, steps=3, target_kl=target, kl_horizon=16)
+    numbers = run(models, model, config)
+    assert all(row["kl"] > 0.01 for row in numbers)
+    assert [row["beta"] for row in numbers] == pytest.approx(
+        [0.2 * factor ** i for i in range(3)], rel=1e-12)
+
+
+def test_beta_follows_the_controller():
+    models, model = four_models(apart=0.1)
+    kl = run(Models(*map(copy, models)), model, replace(CONFIG, steps=1))[0]["kl"]
+    config = replace(CONFIG, target_kl=0.9 * kl, kl_horizon=16)
+    second = run(models, model, config)[1]
+    assert second["beta"] == adaptive_beta(0.2, kl, 0.9 * kl, 16, 8) != 0.2
+
+
+# --- the numbers of a step -----------------------------------------------------------------------
+
+def test_a_steps_numbers_by_naive_formulas(rng):
+    mask = prefix_mask([3, 1, 2], 4)
+    logprobs, reference, values, returns = rng.normal(size=(4, 3, 4))
+    for junk in (logprobs, reference, values, returns):
+        junk[~mask] = 1e3
+    scores = np.array([1.0, -2.0, 4.0])
+    rollout = Rollout(None, None, mask, logprobs, reference, values, scores)
+    numbers = summarize(rollout, returns, [(1.0, 10.0), (2.0, 30.0)])
+    assert numbers == pytest.approx({
+        "score": 1.0, "length": 2.0, "policy_loss": 1.5, "value_loss": 20.0,
+        "kl": np.mean([(logprobs - reference)[b][mask[b]].sum() for b in range(3)]),
+        "explained_variance": 1 - (returns - values)[mask].var() / returns[mask].var()}, rel=1e-6)
+    assert all(type(number) is float for number in numbers.values())
+
+
+@pytest.mark.parametrize("values, wanted", [([[1.0, 2.0]], 1.0), ([[7.0, 8.0]], 1.0),
+                                            ([[3.0, 3.0]], 0.0), ([[2.0, 1.0]], -3.0)])
+def test_explained_variance_by_hand(values, wanted):
+    """Returns 1, 2: foreseen, foreseen but for a constant, a constant said, the reverse said."""
+    rollout = one_row(values=np.array(values))
+    numbers = summarize(rollout, np.array([[1.0, 2.0]]), [(0.0, 0.0)])
+    assert numbers["explained_variance"] == pytest.approx(wanted, abs=1e-6)
+
+
+# --- a bandit ------------------------------------------------------------------------------------
+
+def bandit(monkeypatch, beta, steps=8):
+    """One prompt, one token a reply; the reward model pays 1 for token 7 and nothing else.
+
+    Returns p(7) before and after, and the exact KL to the reference after.
+    """
+    def pay(params, config, rows):
+        return np.array([float(row[2] == 7) for row in rows])
+
+    monkeypatch.setattr("minirlhf.rollout.score_replies", pay)
+    models, model = four_models()
+    config = PPOConfig(steps=steps, batch_size=64, max_new=1, minibatches=2, beta=beta,
+                       lr_policy=3e-3)
+    rows = run(models, model, config, draw=lambda n, rng: [[USER, BOT]] * n)
+    before, after = (logits(params, model, np.array([[USER, BOT]]))[0, -1]
+                     for params in (models.reference, models.policy))
+    p = [float(np.exp(z - z.max())[7] / np.exp(z - z.max()).sum()) for z in (before, after)]
+    return p, float(exact_kl(after, before)), [row["score"] for row in rows]
+
+
+def test_what_is_paid_for_becomes_likely(monkeypatch):
+    (before, after), _, scores = bandit(monkeypatch, beta=0.0)
+    assert before < 0.3 and after > before + 0.3
+    assert scores[-1] > scores[0]
+
+
+def test_a_larger_beta_keeps_the_policy_nearer_to_its_reference(monkeypatch):
+    free, held, tight = (bandit(monkeypatch, beta)[1] for beta in (0.0, 0.5, 5.0))
+    assert free > 1.5 * held and held > 1.5 * tight
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+POSITIVE = ["steps", "batch_size", "max_new", "temperature", "epochs", "minibatches", "lr_policy",
+            "lr_value", "clip_ratio", "clip_value", "kl_horizon", "max_grad_norm"]
+
+
+@pytest.mark.parametrize("setting", POSITIVE)
+@pytest.mark.parametrize("number", [0, -1])
+def test_settings_that_are_not_positive_are_refused_by_name(setting, number):
+    with pytest.raises(ValueError, match=f"PPOConfig.{setting} must be positive"):
+        PPOConfig(**{setting: number})
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"batch_size": 10, "minibatches": 4}, r"batch_size \(10\).*minibatches \(4\)"),
+    ({"beta": -0.1}, "beta must not be negative"),
+    ({"gamma": 1.1}, "gamma and lam"), ({"gamma": -0.1}, "gamma and lam"),
+    ({"lam": 1.1}, "gamma and lam"), ({"lam": -0.1}, "gamma and lam"),
+    ({"target_kl": 0.0}, "target_kl must be positive"),
+    ({"target_kl": -1.0}, "target_kl must be positive")])
+def test_impossible_settings_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**settings)
+
+
+def test_the_limits_themselves_are_allowed():
+    PPOConfig(beta=0.0, gamma=0.0, lam=0.0)
+    PPOConfig(gamma=1.0, lam=1.0, target_kl=1e-9)
+
+
+@pytest.mark.parametrize("setting", ["top_k", "top_p"])
+def test_the_sampled_distribution_cannot_be_cut(setting):
+    """The ratio would be off by the probability mass that was cut away."""
+    with pytest.raises(TypeError, match=setting):
+        PPOConfig(**{setting: 1})
+    models, model = four_models()
+    with pytest.raises(TypeError, match=setting):
+        rollout_of(models, model, **{setting: 1})

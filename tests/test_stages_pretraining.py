@@ -1,0 +1,119 @@
+"""Laws of the base model's stage: predict the next token of a stream."""
+
+import numpy as np
+import pytest
+from helpers import assert_same
+from models import random_model, row_logprobs
+
+from minirlhf.arrays import NUMPY
+from minirlhf.parameters import copy, leaves
+from minirlhf.stages.pretraining import (
+    PretrainingConfig,
+    next_token_loss,
+    token_stream,
+    train,
+)
+from minirlhf.tokens import EOS, WordTokenizer
+from minirlhf.transformer import ModelConfig, initialize
+
+MODEL = ModelConfig(14, context=16, channels=8, heads=2, layers=2)
+STREAM = np.tile([4, 5, 6, 7, 8, 9, EOS], 20)                        # always the same sentence
+CONFIG = PretrainingConfig(steps=40, batch_size=8, window=10, lr=3e-2, warmup=2)
+
+
+def fresh(seed=0, dtype="float32"):
+    return initialize(MODEL, rng=np.random.default_rng(seed), dtype=dtype)
+
+
+def run(params, config=CONFIG, seed=0, stream=STREAM):
+    return [{key: float(x) for key, x in row.items()}
+            for row in train(params, MODEL, stream, config, seed=seed)]
+
+
+def test_documents_become_one_stream_with_an_end_after_each():
+    words = WordTokenizer(["a", "b", "c"])
+    assert token_stream(["a b", "c", ""], words).tolist() == [4, 5, EOS, 6, EOS, EOS]
+
+
+def test_the_loss_is_the_mean_over_every_token_but_the_first(rng):
+    params, config = random_model(vocab=14)
+    tokens = rng.integers(0, 14, (3, 7))
+    naive = -np.mean([row_logprobs(params, config, NUMPY, row) for row in tokens.tolist()])
+    assert float(next_token_loss(params, config, tokens)) == pytest.approx(naive, rel=1e-12)
+
+
+def test_an_untrained_model_guesses_among_the_whole_vocabulary():
+    loss = float(next_token_loss(fresh(), MODEL, STREAM[None, :10]))
+    assert loss == pytest.approx(np.log(14), abs=0.1)
+
+
+def test_a_stream_that_repeats_is_learnt():
+    losses = [row["loss"] for row in run(fresh())]
+    assert losses[0] == pytest.approx(np.log(14), abs=0.1)
+    assert np.mean(losses[-3:]) < 0.5
+
+
+def test_every_leaf_moves():
+    params = fresh()
+    before = copy(params)
+    run(params, PretrainingConfig(steps=2, batch_size=4, window=16, lr=1e-2, warmup=1))
+    for (name, leaf), (_, old) in zip(leaves(params), leaves(before), strict=True):
+        assert (leaf != old).any(), f"{name} did not move"
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+    first, again, other = fresh(), fresh(), fresh()
+    numbers = [run(params, seed=seed) for params, seed in ((first, 0), (again, 0), (other, 1))]
+    assert numbers[0] == numbers[1] != numbers[2]
+    assert_same(first.flat, again.flat)
+    assert (first.flat != other.flat).any()
+
+
+def test_windows_are_pieces_of_the_stream_at_places_drawn_anew_each_step(monkeypatch):
+    """A stream that counts: every window is consecutive, and its start tells where it lay."""
+    seen = []
+
+    def record(params, model, tokens):
+        seen.append(np.array(tokens))
+        return next_token_loss(params, model, tokens % 14)
+
+    monkeypatch.setattr("minirlhf.stages.pretraining.next_token_loss", record)
+    run(fresh(), PretrainingConfig(steps=30, batch_size=8, window=3), stream=np.arange(7))
+    for tokens in seen:
+        assert tokens.shape == (8, 3)
+        assert (np.diff(tokens, axis=1) == 1).all()
+    starts = np.array([tokens[:, 0] for tokens in seen])
+    assert set(starts.ravel()) == {0, 1, 2, 3}
+    assert len({tuple(row) for row in starts}) > 25
+
+
+def test_the_stream_is_not_written_to():
+    stream = STREAM.copy()
+    run(fresh(), PretrainingConfig(steps=2, window=8), stream=stream)
+    assert_same(stream, STREAM)
+
+
+def test_the_learning_rate_rises_then_falls_to_a_tenth():
+    rates = [row["lr"] for row in run(fresh(), PretrainingConfig(steps=12, warmup=4, lr=1e-3,
+                                                                 window=4, batch_size=1))]
+    assert rates[:5] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3])
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert 1e-4 < rates[-1] < 1.5e-4
+
+
+@pytest.mark.parametrize("length", [0, 9, 10])
+def test_a_stream_no_longer_than_a_window_is_refused_with_both_sizes(length):
+    with pytest.raises(ValueError, match=rf"{length} tokens, a window of 10"):
+        run(fresh(), stream=STREAM[:length])
+
+
+@pytest.mark.parametrize("setting", ["steps", "batch_size", "lr", "max_grad_norm"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_settings_that_are_not_positive_are_refused_by_name(setting, number):
+    with pytest.raises(ValueError, match=f"PretrainingConfig.{setting} must be positive"):
+        PretrainingConfig(**{setting: number})
+
+
+def test_a_window_of_one_token_is_refused():
+    with pytest.raises(ValueError, match="window must be at least 2, got 1"):
+        PretrainingConfig(window=1)

@@ -1,0 +1,145 @@
+"""Laws of what all stages share: random streams, one optimizer step, passes over the data."""
+
+from dataclasses import dataclass
+from itertools import islice, product
+
+import numpy as np
+import pytest
+from helpers import assert_close, assert_same
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minirlhf import ops
+from minirlhf.optimizer import adamw_state
+from minirlhf.parameters import copy, leaves, pack
+from minirlhf.stages.training import Stage, batches, require_positive, step_rng, update
+
+
+# --- random streams ------------------------------------------------------------------------------
+
+def test_a_steps_generator_repeats():
+    first, again = (step_rng(3, Stage.PPO, 7).random(8) for _ in range(2))
+    assert_same(first, again)
+
+
+def test_the_first_step_is_the_default():
+    assert_same(step_rng(3, Stage.PPO).random(8), step_rng(3, Stage.PPO, 0).random(8))
+
+
+def test_streams_differ_by_seed_by_stage_and_by_step():
+    """The grid holds permuted triples such as (1, 2, 0) and (2, 1, 0): no sum may be the seed."""
+    streams = {key: step_rng(*key).integers(2**63) for key in product(range(4), Stage, range(4))}
+    assert len(set(streams.values())) == 4 * len(Stage) * 4
+
+
+def test_the_stages_have_numbers_of_their_own():
+    assert len({int(stage) for stage in Stage}) == len(Stage) == 8
+
+
+# --- one optimizer step --------------------------------------------------------------------------
+
+def slope(params, weights):
+    """A loss with a known gradient: Σ w·θ has the gradient w."""
+    return ops.sum(params["a"] * weights["a"]) + ops.sum(params["b"] * weights["b"])
+
+
+def small_problem():
+    params = pack({"a": np.array([1.0, -2.0]), "b": np.array([[0.5]])})
+    weights = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}           # norm 5
+    return params, weights
+
+
+def test_an_update_by_hand():
+    """The gradient (3, 0, 4) has norm 5.  Clipped to 2.5 it is halved, to (1.5, 0, 2); the moments
+    remember the halved one, and AdamW's first step has the size of the learning rate."""
+    params, weights = small_problem()
+    state = adamw_state(params)
+    loss, norm = update(slope, params, state, 0.1, 2.5, weights)
+    assert float(loss) == pytest.approx(3.0 + 2.0)              # before the step
+    assert float(norm) == pytest.approx(5.0)                    # before clipping
+    assert_close(params.flat, np.array([0.9, -2.0, 0.4]), rtol=1e-7)
+    assert_close(state["m"].flat, 0.1 * np.array([1.5, 0, 2.0]), rtol=1e-6)
+    assert_close(state["v"].flat, 0.001 * np.array([1.5, 0, 2.0]) ** 2, rtol=1e-6)
+    assert state["step"] == 1
+
+
+def test_a_second_update_uses_the_moments_of_the_first():
+    """m̂ = (0.09·g₁ + 0.1·g₂)/0.19 and v̂ likewise: for g₂ = −g₁ the second step is small."""
+    params, weights = small_problem()
+    state = adamw_state(params)
+    update(slope, params, state, 0.1, 100.0, weights)
+    update(slope, params, state, 0.1, 100.0, {k: -w for k, w in weights.items()})
+    back = 0.1 * (0.1 - 0.09) / 0.19
+    assert_close(params.flat, np.array([0.9 + back, -2.0, 0.4 + back]), rtol=1e-7)
+
+
+def test_an_update_has_no_weight_decay():
+    params, weights = small_problem()
+    update(slope, params, adamw_state(params), 0.1, 1.0, weights)
+    assert params["a"][1] == -2.0                               # no gradient, no movement
+
+
+def test_an_update_writes_into_the_arrays_it_was_given():
+    params, weights = small_problem()
+    flat, leaf, before = params.flat, params["a"], copy(params)
+    update(slope, params, adamw_state(params), 0.1, 1.0, weights)
+    assert params.flat is flat and params["a"] is leaf
+    assert np.shares_memory(leaf, flat) and leaf[0] != before["a"][0]
+    assert_same(weights["a"], np.array([3.0, 0.0]))
+
+
+def test_small_gradients_are_not_scaled_up():
+    params, weights = small_problem()
+    state = adamw_state(params)
+    update(slope, params, state, 0.1, 50.0, weights)
+    assert_close(state["m"].flat, 0.1 * np.array([3.0, 0, 4.0]), rtol=1e-12)
+    assert [name for name, _ in leaves(params)] == ["a", "b"]
+
+
+# --- passes over the data ------------------------------------------------------------------------
+
+def passes(size, batch_size, count, **settings):
+    """`count` passes, each as its list of batches."""
+    per_pass = -(-size // batch_size)
+    order = batches(size, batch_size, **settings)
+    return [list(islice(order, per_pass)) for _ in range(count)]
+
+
+@given(st.integers(1, 20), st.integers(1, 25), st.integers(0, 5))
+def test_every_row_is_seen_once_a_pass(size, batch_size, seed):
+    for one in passes(size, batch_size, 3, seed=seed, stage=Stage.SFT):
+        assert sorted(np.concatenate(one)) == list(range(size))
+        assert all(len(batch) == min(batch_size, size) for batch in one[:-1])
+        assert len(one[-1]) == (size % batch_size or min(batch_size, size))
+
+
+def test_every_pass_has_an_order_of_its_own():
+    orders = [tuple(np.concatenate(one)) for one in passes(12, 5, 4, seed=0, stage=Stage.SFT)]
+    assert len(set(orders)) == 4
+
+
+def test_the_order_repeats_and_depends_on_seed_and_stage():
+    def order(seed, stage):
+        return tuple(np.concatenate(passes(12, 5, 1, seed=seed, stage=stage)[0]))
+    assert order(0, Stage.SFT) == order(0, Stage.SFT)
+    assert len({order(0, Stage.SFT), order(1, Stage.SFT), order(0, Stage.REWARD_MODEL)}) == 3
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Some:
+    steps: float = 1
+    lr: float = 1.0
+
+
+@pytest.mark.parametrize("number", [0, -1, -0.5, float("nan")])
+def test_a_setting_that_is_not_positive_is_named_with_its_class_and_value(number):
+    with pytest.raises(ValueError, match=rf"^Some\.lr must be positive, got {number}$"):
+        require_positive(Some(lr=number), "steps", "lr")
+
+
+def test_the_first_wrong_setting_is_named_and_others_are_not_looked_at():
+    with pytest.raises(ValueError, match="Some.steps"):
+        require_positive(Some(steps=0, lr=0), "steps", "lr")
+    require_positive(Some(lr=-1), "steps")
