@@ -110,7 +110,11 @@ def command(name: str) -> Callable:
 
 
 def run_all(argv: Sequence[str]) -> None:
-    """minirlhf run: every stage, then the table, the examples and the report."""
+    """The whole pipeline, a few minutes: pretrain a base model, fine-tune it on demonstrations
+    (SFT), let labelers compare its replies, train a reward model on their choices, and improve the
+    SFT model against that reward with PPO.  Ends with all three models answering the same test
+    prompts, a table of what the answers are worth, and a report in the run folder.
+    """
     run = new_run("minirlhf run", run_all.__doc__, argv)
     started = time.monotonic()
     for name in pipeline.STAGES:

@@ -172,7 +172,7 @@ class Comparisons:
         missing = set(SPLITS) - {row["split"] for row in fitting}
         if missing:
             raise ValueError(f"{self.path}: of {len(self.all_rows)} pairs {len(fitting)} fit into "
-                             f"{self.max_tokens} tokens, none of them in {', '.join(sorted(missing))}; "
+                             f"{self.max_tokens} tokens, none in {', '.join(sorted(missing))}; "
                              "give more pairs, or a larger --text.max-tokens")
         return fitting
 

@@ -14,7 +14,6 @@ from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import copy, leaves, pack
 from minirlhf.stages.training import Stage, batches, require_positive, step_rng, update
 
-
 # --- random streams ------------------------------------------------------------------------------
 
 def test_a_steps_generator_repeats():

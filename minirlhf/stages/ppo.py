@@ -122,6 +122,7 @@ def train(models: Models, model: ModelConfig,
         advantages, returns = advantages_and_returns(rollout, beta, config)
         losses = []
         for rows in minibatches(config, rng):
+            rows = array_module(rollout.scores).asarray(rows)
             batch = rollout[rows]
             count = int(batch.mask.sum())
             surrogate, _ = update(policy_loss, models.policy, policy_state, config.lr_policy,
