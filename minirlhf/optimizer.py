@@ -30,11 +30,12 @@ def adamw_step(params: Tree, grads: Tree, state: dict, lr: float, beta1: float =
     Updates params and state in place and returns them.  Raises ValueError if a gradient has
     another shape than its parameter.
     """
+    for p, g in buffers(params, grads):
+        if p.shape != g.shape:
+            raise ValueError(f"a gradient has shape {g.shape}, its parameter {p.shape}")
     state["step"] += 1
     correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
     for p, g, m, v in buffers(params, grads, state["m"], state["v"]):
-        if p.shape != g.shape:
-            raise ValueError(f"a gradient has shape {g.shape}, its parameter {p.shape}")
         xp = array_module(p)
         p *= 1 - lr * weight_decay
         m *= beta1

@@ -80,6 +80,13 @@ def test_data_that_cannot_be_written_leave_the_file_as_it_was(write, good, bad, 
     assert path.read_bytes() == before and names(tmp_path) == ["file"]
 
 
+def test_all_kinds_of_files_may_be_read_by_those_whom_the_umask_lets(tmp_path):
+    for write, data in ((write_text, ""), (write_json, 1), (write_jsonl, []), (write_tensors, {})):
+        write(tmp_path / write.__name__, data)
+    (tmp_path / "plain").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 # --- JSON ----------------------------------------------------------------------------------------
 
 @settings(max_examples=25)

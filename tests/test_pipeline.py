@@ -1,0 +1,406 @@
+"""Laws of the whole run, on a run so small that it takes a second: files, bits, numbers, report."""
+
+import json
+import os
+from dataclasses import asdict, replace
+from math import isfinite
+
+import numpy as np
+import pytest
+
+from minirlhf import pipeline, report, transformer
+from minirlhf.evaluation import GOLD_PARTS
+from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.rollout import score_replies
+from minirlhf.settings import (
+    EvaluationConfig,
+    ModelSize,
+    PreferenceConfig,
+    RunConfig,
+    from_dict,
+    text_settings,
+)
+from minirlhf.sources import ToyWorld
+from minirlhf.stages import pretraining
+from minirlhf.stages.ppo import PPOConfig
+from minirlhf.stages.pretraining import PretrainingConfig
+from minirlhf.stages.reward_model import RewardModelConfig
+from minirlhf.stages.supervised import SFTConfig
+
+TINY = RunConfig(
+    backend="numpy", world=ToyWorld(corpus_words=3000, demonstration_count=30),
+    model=ModelSize(channels=8, heads=2, layers=1),
+    pretraining=PretrainingConfig(steps=15, batch_size=4, window=24),
+    sft=SFTConfig(steps=8, batch_size=8), preferences=PreferenceConfig(prompts=12, replies=2),
+    reward=RewardModelConfig(steps=5, batch_size=8),
+    ppo=PPOConfig(steps=2, batch_size=8, minibatches=2, max_new=8),
+    evaluation=EvaluationConfig(samples=1))
+MODELS = ("base", "sft", "reward", "value", "policy")
+STEPS = {"pretraining": 15, "SFT": 8, "reward model": 5, "PPO": 2}
+
+
+def whole(folder, config=TINY) -> pipeline.Run:
+    run = pipeline.create(folder, config)
+    for stage in pipeline.STAGES.values():
+        stage(run)
+    report.write_report(run.folder)
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return whole(tmp_path_factory.mktemp("runs") / "first")
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# --- the folder ----------------------------------------------------------------------------------
+
+def test_the_folder_holds_what_was_promised_and_nothing_else(run):
+    model_files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    wanted = {f"{name}/{file}" for name in MODELS for file in model_files}
+    wanted |= {"config.json", "metrics.jsonl", "prompts.jsonl", "demonstrations.jsonl",
+               "preferences.jsonl", "samples.jsonl", "report.html", "reward/accuracy.json"}
+    assert set(contents(run.folder)) == wanted
+
+
+def test_the_settings_can_be_read_back(run):
+    assert from_dict(RunConfig, read_json(run.folder / "config.json")) == TINY
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_folder_opens_by_itself(run, name):
+    params, config = transformer.load(run.folder / name)
+    assert config == run.model and params.flat.dtype == "float32"
+    assert ("score" in params) == (name in ("reward", "value"))
+    assert np.isfinite(params.flat).all()
+    assert (params.flat == run.load(name).flat).all()
+
+
+def test_each_stage_starts_from_the_model_before_it(run):
+    base, sft, reward, value, policy = (run.load(name).flat for name in MODELS)
+    trunk = len(base)
+    for one, other in ((base, sft), (sft, policy), (sft, reward[:trunk]), (reward, value)):
+        assert 0 < np.abs(one - other).max() < 0.1
+
+
+def test_every_step_of_every_stage_is_logged_with_finite_numbers(run):
+    rows = read_jsonl(run.folder / "metrics.jsonl")
+    assert [(row["stage"], row["step"]) for row in rows] == [
+        (stage, step) for stage, steps in STEPS.items() for step in range(steps)]
+    for row in rows:
+        numbers = {key: x for key, x in row.items() if key not in ("stage", "step")}
+        assert all(type(x) is float and isfinite(x) for x in numbers.values())
+        wanted = {"score", "kl", "length", "policy_loss", "value_loss", "explained_variance",
+                  "beta", "objective"} if row["stage"] == "PPO" else {"loss", "grad_norm", "lr"}
+        assert set(numbers) == wanted
+
+
+def test_held_out_prompts_of_the_preferences_are_never_training_prompts(run):
+    split = {row["prompt"]: row["split"] for row in read_jsonl(run.folder / "prompts.jsonl")}
+    rows = read_jsonl(run.folder / "preferences.jsonl")
+    assert all(row["split"] == split[row["prompt"]] for row in rows)
+    training = {row["prompt"] for row in rows if row["split"] == "train"}
+    held_out = {row["prompt"] for row in rows if row["split"] != "train"}
+    assert training and held_out and not training & held_out
+    assert len({row["group"] for row in rows if row["split"] == "train"}) <= 12
+    assert {split[row["prompt"]] for row in read_jsonl(run.folder / "demonstrations.jsonl")} == {
+        "train"}
+
+
+def test_all_models_answer_every_test_prompt(run):
+    test = [row["prompt"] for row in read_jsonl(run.folder / "prompts.jsonl")
+            if row["split"] == "test"]
+    rows = read_jsonl(run.folder / "samples.jsonl")
+    for name in ("base", "sft", "policy"):
+        own = [row for row in rows if row["model"] == name]
+        assert [row["prompt"] for row in own] == test
+    assert len(rows) == 3 * len(test)
+    assert max(abs(row["kl"]) for row in rows if row["model"] == "sft") < 1e-4
+    for row in rows:
+        assert sum(row[part] for part in GOLD_PARTS) == pytest.approx(row["gold"], abs=1e-9)
+
+
+def test_accuracy_is_reported_in_all_and_by_kind_on_test_prompts(run):
+    rows = [row for row in read_jsonl(run.folder / "preferences.jsonl") if row["split"] == "test"]
+    table = read_json(run.folder / "reward" / "accuracy.json")
+    assert set(table) == {"all"} | {row["kind"] for row in rows}
+    assert table["all"]["pairs"] == len(rows)
+    assert table["all"]["best"] == pytest.approx(np.mean([row["best"] for row in rows]))
+    kinds = [table[kind] for kind in table if kind != "all"]
+    assert sum(row["pairs"] for row in kinds) == len(rows)
+    assert np.average([row["accuracy"] for row in kinds], weights=[r["prompts"] for r in kinds]
+                      ) == pytest.approx(table["all"]["accuracy"])
+
+
+# --- the same bits -------------------------------------------------------------------------------
+
+def test_the_same_seed_gives_the_same_bits_in_every_file(run, tmp_path):
+    again = contents(whole(tmp_path / "first").folder)
+    first = contents(run.folder)
+    assert set(again) == set(first)
+    assert [name for name in first if first[name] != again[name]] == []
+
+
+def test_another_seed_gives_another_run(run, tmp_path):
+    other = contents(whole(tmp_path / "first", replace(TINY, seed=1)).folder)
+    first = contents(run.folder)
+    for name in (*(f"{model}/model.safetensors" for model in MODELS), "demonstrations.jsonl",
+                 "preferences.jsonl", "samples.jsonl", "metrics.jsonl"):
+        assert first[name] != other[name], name
+    for name in ("prompts.jsonl", "base/tokenizer.json", "base/config.json"):
+        assert first[name] == other[name], name            # no seed chooses the test prompts
+
+
+def test_stages_run_from_a_fresh_start_each_give_the_bits_of_the_whole_run(run, tmp_path):
+    """Nothing passes from stage to stage but what lies in the folder."""
+    folder = tmp_path / "first"
+    pipeline.create(folder, TINY)
+    for stage in pipeline.STAGES.values():
+        stage(pipeline.Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
+    first, again = contents(run.folder), contents(folder)
+    assert [name for name in again if again[name] != first[name]] == []
+
+
+def test_the_reward_model_collects_preferences_where_there_are_none(run, tmp_path):
+    folder = tmp_path / "first"
+    pipeline.create(folder, TINY)
+    for name in ("pretrain", "sft", "reward-model"):
+        pipeline.STAGES[name](pipeline.Run(folder, TINY))
+    for name in ("preferences.jsonl", "reward/model.safetensors"):
+        assert (folder / name).read_bytes() == (run.folder / name).read_bytes()
+
+
+# --- the reward's scale --------------------------------------------------------------------------
+
+def test_the_saved_reward_model_scores_what_it_was_normalised_on_as_0_and_1(run, tmp_path,
+                                                                            monkeypatch):
+    """Mean 0 and deviation 1 over replies to training prompts, baked into the saved weights."""
+    seen = []
+
+    def record(params, model, rows):
+        seen.append(rows)
+        return score_replies(params, model, rows)
+
+    folder = tmp_path / "first"
+    pipeline.create(folder, TINY)
+    for name in ("pretrain", "sft", "preferences"):
+        pipeline.STAGES[name](pipeline.Run(folder, TINY))
+    monkeypatch.setattr(pipeline, "score_replies", record)
+    pipeline.train_reward_model(pipeline.Run(folder, TINY))
+    (rows,) = seen
+    again = score_replies(run.load("reward"), run.model, rows)
+    assert abs(again.mean()) < 1e-4 and abs(again.std() - 1) < 1e-4
+    asked = {tuple(run.tokenizer.prompt(row["prompt"])) for row in run.source.prompts()
+             if row["split"] == "train"}
+    bot = run.tokenizer.prompt("")[-1]
+    assert {tuple(row[:row.index(bot) + 1]) for row in rows} <= asked
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+def test_an_existing_folder_is_refused_and_left_alone(run):
+    before = contents(run.folder)
+    with pytest.raises(FileExistsError, match="first exists already; choose another --name"):
+        pipeline.create(run.folder, replace(TINY, seed=5))
+    assert contents(run.folder) == before
+
+
+@pytest.mark.parametrize("name, stage", [("base", "pretrain"), ("sft", "sft"),
+                                         ("reward", "reward-model"), ("policy", "ppo"),
+                                         ("value", "ppo")])
+def test_a_missing_model_names_the_stage_that_makes_it(tmp_path, name, stage):
+    run = pipeline.create(tmp_path / "new", TINY)
+    with pytest.raises(FileNotFoundError, match=rf"no {name}/ model yet; .*\({stage}\)"):
+        run.load(name)
+
+
+@pytest.mark.parametrize("stage", ["sft", "preferences", "reward-model", "ppo", "evaluate"])
+def test_a_stage_too_early_says_what_it_lacks(tmp_path, stage):
+    run = pipeline.create(tmp_path / "new", TINY)
+    with pytest.raises(FileNotFoundError, match="run the stage that makes it first"):
+        pipeline.STAGES[stage](run)
+
+
+def test_a_model_of_another_size_is_refused(run):
+    other = pipeline.Run(run.folder, replace(TINY, model=replace(TINY.model, heads=1)))
+    with pytest.raises(ValueError, match="heads=2.* want .*heads=1"):
+        other.load("base")
+
+
+def test_a_number_that_is_not_finite_stops_the_run_by_stage_and_step(tmp_path, monkeypatch):
+    def breaks(*args, **kwargs):
+        yield {"loss": 1.0, "grad_norm": 1.0}
+        yield {"loss": np.float32("nan"), "grad_norm": np.inf}
+        raise AssertionError("one step too many")
+
+    monkeypatch.setattr(pretraining, "train", breaks)
+    run = pipeline.create(tmp_path / "new", TINY)
+    with pytest.raises(FloatingPointError, match="pretraining, step 1: loss, grad_norm is not fin"):
+        pipeline.pretrain(run)
+    assert not (run.folder / "base").exists()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_learning_rate_that_explodes_is_noticed_in_training_itself(tmp_path):
+    config = replace(TINY, pretraining=replace(TINY.pretraining, lr=1e30, warmup=0))
+    run = pipeline.create(tmp_path / "new", config)
+    with pytest.raises(FloatingPointError, match="pretraining, step 1: loss"):
+        pipeline.pretrain(run)
+
+
+def test_what_cannot_come_to_its_end_is_refused_before_the_folder_is_made(tmp_path):
+    config = replace(TINY, ppo=replace(TINY.ppo, max_new=40))
+    with pytest.raises(ValueError, match=r"longest prompt \(11 tokens\) and ppo.max_new \(40\)"):
+        pipeline.create(tmp_path / "new", config)
+    assert os.listdir(tmp_path) == []
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+def sample(model, prompt="sky ?", kind="color", **more):
+    parts = dict.fromkeys(GOLD_PARTS, 0.0)
+    return {"model": model, "prompt": prompt, "kind": kind, "reply": f"{model} says so",
+            "score": 0.5, "kl": 0.0, "length": 4, "gold": 1.0, "refused": False,
+            "right": True} | parts | more
+
+
+SAMPLES = [sample("base", gold=-1.25, score=-0.5), sample("sft", gold=0.5),
+           sample("policy", gold=1.15, kl=3.25)]
+
+
+def test_the_table_has_a_column_a_model_and_a_line_a_number():
+    lines = report.table_text(report.comparison(SAMPLES)).splitlines()
+    assert lines[0].split() == ["base", "SFT", "PPO"]
+    by_label = {line[:26].strip(): line[26:].split() for line in lines[1:]}
+    assert by_label["gold score"] == ["-1.25", "+0.50", "+1.15"]
+    assert by_label["win rate over SFT"] == ["0%", "50%", "100%"]
+    assert by_label["KL to SFT"] == ["0.0", "0.0", "3.2"]
+    assert by_label["reward-model score"] == ["-0.50", "+0.50", "+0.50"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_table_of_real_people_has_no_gold():
+    rows = [{key: row[key] for key in ("model", "prompt", "kind", "reply", "score", "kl", "length")}
+            for row in SAMPLES]
+    text = report.table_text(report.comparison(rows))
+    assert "gold" not in text and "win rate" not in text and "KL to SFT" in text
+
+
+def test_accuracy_is_shown_with_its_error_and_its_ceiling():
+    table = {"all": {"accuracy": 0.75, "standard_error": 0.0312, "pairs": 143, "best": 0.871},
+             "harm": {"accuracy": 1.0, "standard_error": 0.0, "pairs": 4, "best": 0.9}}
+    lines = report.accuracy_text(table).splitlines()
+    assert lines[1].split() == ["all", "0.750", "0.031", "0.871", "143"]
+    assert lines[2].split()[0] == "harm" and "perfect model of the labelers" in lines[3]
+    for row in table.values():
+        del row["best"]
+    lines = report.accuracy_text(table).splitlines()
+    assert lines[1].split() == ["all", "0.750", "0.031", "–", "143"] and len(lines) == 3
+
+
+def test_examples_show_one_prompt_a_kind_answered_by_every_model():
+    rows = [row | {"prompt": prompt, "kind": kind} for row in SAMPLES
+            for prompt, kind in (("sky ?", "color"), ("grass ?", "color"), ("rob ?", "harm"))]
+    text = report.examples_text(rows)
+    assert "> sky ?" in text and "> rob ?" in text and "grass" not in text
+    assert text.count("policy says so") == 2
+    assert "SFT  gold +0.5  sft says so" in text
+    assert "grass" in report.examples_text(rows, per_kind=2)
+
+
+def test_an_example_shows_the_first_of_several_replies():
+    rows = [sample("sft"), sample("sft", reply="later")]
+    assert "later" not in report.examples_text(rows)
+
+
+def report_page(folder, samples=SAMPLES, name="a run"):
+    """A page from a folder that holds just what a page needs."""
+    folder = folder / name
+    write_jsonl(folder / "samples.jsonl", samples)
+    write_json(folder / "reward" / "accuracy.json", {
+        "all": {"accuracy": 0.75, "standard_error": 0.03, "pairs": 143, "best": 0.871}})
+    write_json(folder / "config.json", asdict(TINY))
+    write_jsonl(folder / "metrics.jsonl", [
+        {"stage": stage, "step": 0, **dict.fromkeys(
+            ("loss", "score", "kl", "length", "value_loss", "explained_variance"), 1.0)}
+        for stage in STEPS])
+    return report.write_report(folder).read_text(encoding="utf-8")
+
+
+def test_the_page_stands_alone(run):
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
+    assert "http:" not in page and "https:" not in page and "<script" not in page
+    assert "<link" not in page and "url(" not in page and "@import" not in page
+    assert all(part.startswith("data:image/png;base64,") for part in page.split('src="')[1:])
+
+
+def test_the_page_holds_the_numbers_and_the_settings(tmp_path):
+    page = report_page(tmp_path)
+    for text in ("minirlhf: a run", "base -1.25, SFT +0.50, PPO +1.15", "in 100% of cases",
+                 "+1.15</td>", "0.750 ± 0.030", "policy says so", "&quot;corpus_words&quot;: 3000"):
+        assert text in page, text
+
+
+def test_text_in_the_page_is_escaped(tmp_path):
+    page = report_page(tmp_path, [row | {
+        "reply": "<script>alert('x')</script> & {braces}", "prompt": "<b>bold ?</b>",
+        "kind": "<i>"} for row in SAMPLES], name="a <run>")
+    assert "<script" not in page and "<b>" not in page and "<run>" not in page
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; {braces}" in page
+
+
+def test_without_matplotlib_the_page_has_no_figures(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # import fails
+    page = report_page(tmp_path)
+    assert "<img" not in page and "policy says so" in page
+
+
+def test_with_matplotlib_the_page_has_its_curves(tmp_path):
+    pytest.importorskip("matplotlib", reason="figures want the extra: report")
+    assert 'src="data:image/png;base64,' in report_page(tmp_path)
+
+
+# --- people's comparisons ------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def human_run(tmp_path_factory):
+    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
+    folder = tmp_path_factory.mktemp("text")
+    path = folder / "people.jsonl"
+    rows = [{"prompt": f"what is {a} plus {b} ?", "chosen": f"it is {a + b} .",
+             "rejected": f"i think <{a}> !"} for a in range(5) for b in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = text_settings(path)
+    return whole(folder / "runs" / "people", replace(
+        settings, backend="numpy", text=replace(settings.text, vocab_size=280, max_tokens=40),
+        model=ModelSize(context=64, channels=8, heads=2, layers=1), pretraining=TINY.pretraining,
+        sft=TINY.sft, reward=TINY.reward, ppo=TINY.ppo))
+
+
+def test_a_run_on_peoples_comparisons_has_all_of_it(run, human_run):
+    assert set(contents(human_run.folder)) == set(contents(run.folder))
+    assert from_dict(RunConfig, read_json(human_run.folder / "config.json")) == human_run.config
+    rows = read_jsonl(human_run.folder / "metrics.jsonl")
+    assert [(row["stage"], row["step"]) for row in rows] == [
+        (stage, step) for stage, steps in STEPS.items() for step in range(steps)]
+
+
+def test_a_run_on_peoples_comparisons_keeps_held_out_prompts_out(human_run):
+    rows = read_jsonl(human_run.folder / "preferences.jsonl")
+    held = {row["prompt"] for row in rows if row["split"] != "train"}
+    assert len(rows) == 30 and len(held) == 4
+    assert not held & {r["prompt"] for r in read_jsonl(human_run.folder / "demonstrations.jsonl")}
+    asked = {row["prompt"] for row in read_jsonl(human_run.folder / "samples.jsonl")}
+    assert asked == {row["prompt"] for row in rows if row["split"] == "test"}
+
+
+def test_a_report_on_peoples_comparisons_claims_no_truth(human_run):
+    page = (human_run.folder / "report.html").read_text(encoding="utf-8")
+    assert "There is no gold score" in page and "gold score</td>" not in page
+    table = read_json(human_run.folder / "reward" / "accuracy.json")
+    assert all("best" not in row for row in table.values())

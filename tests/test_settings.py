@@ -1,0 +1,130 @@
+"""Laws of the settings: they survive a trip through JSON, and refuse what cannot be."""
+
+import json
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from minirlhf.files import read_json, write_json
+from minirlhf.settings import (
+    EvaluationConfig,
+    ModelSize,
+    PreferenceConfig,
+    RunConfig,
+    from_dict,
+    quick,
+    text_settings,
+)
+from minirlhf.sources import Comparisons, ToyWorld
+from minirlhf.stages.ppo import PPOConfig
+from minirlhf.stages.pretraining import PretrainingConfig
+from minirlhf.stages.supervised import SFTConfig
+
+UNUSUAL = RunConfig(
+    seed=7, backend="numpy", world=ToyWorld(corpus_words=11, panel=("cautious",)),
+    model=ModelSize(context=64, channels=12, heads=3, layers=5), sft=SFTConfig(lr=1e-5),
+    ppo=PPOConfig(target_kl=2.5, beta=0.0))
+ALL = {"defaults": RunConfig(), "unusual": UNUSUAL, "text": text_settings(Path("a/b.jsonl.gz")),
+       "quick": quick(RunConfig())}
+
+
+@pytest.mark.parametrize("config", ALL.values(), ids=ALL)
+def test_settings_come_back_from_a_file(config, tmp_path):
+    """A path is a Path again, a tuple a tuple, None None, and the nested ones have their class."""
+    write_json(tmp_path / "config.json", asdict(config))
+    again = from_dict(RunConfig, read_json(tmp_path / "config.json"))
+    assert again == config
+    assert type(again.world.panel) is tuple and type(again.ppo) is PPOConfig
+    if config.text is None:
+        assert again.text is None
+    else:
+        assert isinstance(again.text, Comparisons) and isinstance(again.text.path, Path)
+
+
+def test_a_setting_left_out_has_its_default():
+    assert from_dict(RunConfig, {"seed": 3, "ppo": {"beta": 0.5}}) == RunConfig(
+        seed=3, ppo=PPOConfig(beta=0.5))
+
+
+@pytest.mark.parametrize("saved, message", [
+    ({"sead": 1}, "RunConfig has no setting sead"),
+    ({"ppo": {"kl": 1, "betta": 2}}, "PPOConfig has no setting betta, kl"),
+    ({"text": {"path": "x", "size": 1}}, "Comparisons has no setting size"),
+    ([], "must be an object"), ("text", "must be an object")])
+def test_an_unknown_setting_is_named_with_its_class(saved, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(RunConfig, saved)
+
+
+def test_saved_settings_are_checked_as_given_ones_are():
+    with pytest.raises(ValueError, match="PPOConfig.steps must be positive"):
+        from_dict(RunConfig, {"ppo": {"steps": 0}})
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: ModelSize(context=0), "ModelSize.context must be positive"),
+    (lambda: ModelSize(channels=-8), "ModelSize.channels must be positive"),
+    (lambda: ModelSize(heads=0), "ModelSize.heads must be positive"),
+    (lambda: ModelSize(layers=0), "ModelSize.layers must be positive"),
+    (lambda: ModelSize(channels=10, heads=4), r"channels \(10\).*heads \(4\)"),
+    (lambda: PreferenceConfig(prompts=0), "at least 1 prompt"),
+    (lambda: PreferenceConfig(replies=1), "2 replies"),
+    (lambda: EvaluationConfig(samples=0), "at least 1 sample"),
+    (lambda: RunConfig(seed=-1), "seed must not be negative, got -1"),
+    (lambda: RunConfig(pretraining=PretrainingConfig(window=49)), "pretraining.window"),
+    (lambda: RunConfig(ppo=PPOConfig(max_new=49)), "ppo.max_new"),
+    (lambda: replace(text_settings(Path("x")), text=Comparisons(Path("x"), max_tokens=300)),
+     "text.max_tokens")])
+def test_impossible_settings_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        RunConfig().seed = 1
+    with pytest.raises(AttributeError):
+        RunConfig().ppo.beta = 1.0
+
+
+def numbers(config, prefix=""):
+    """{dotted name: number} of all numeric settings."""
+    found = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            found |= numbers(value, f"{prefix}{field.name}.")
+        elif isinstance(value, int | float):
+            found[prefix + field.name] = value
+    return found
+
+
+AMOUNTS = ["world.corpus_words", "world.demonstration_count", "pretraining.steps", "sft.steps",
+           "preferences.prompts", "reward.steps", "ppo.steps", "ppo.batch_size",
+           "evaluation.samples"]
+
+
+def test_a_quick_run_is_smaller_in_every_amount_of_work():
+    before, after = numbers(RunConfig()), numbers(quick(RunConfig()))
+    assert all(after[name] < before[name] for name in AMOUNTS)
+    others = set(before) - {*AMOUNTS, "pretraining.warmup"}
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+
+
+def test_a_quick_run_on_text_is_not_larger_anywhere():
+    text = text_settings(Path("x"))
+    before, after = numbers(text), numbers(quick(text))
+    assert quick(text).text == text.text
+    assert all(after[name] <= before[name] for name in before)
+    assert sum(after[name] < before[name] for name in AMOUNTS) >= 5
+
+
+def test_the_settings_of_text_leave_the_toy_world_alone():
+    config = text_settings(Path("x.jsonl"))
+    assert config.text == Comparisons(Path("x.jsonl")) and config.world == ToyWorld()
+    assert config.model.context > RunConfig().model.context
+
+
+def test_every_setting_is_plain_json():
+    json.dumps(asdict(RunConfig()))
