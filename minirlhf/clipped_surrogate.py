@@ -72,7 +72,7 @@ def clipped_value_loss(values: Any, old_values: Array, returns: Array, mask: Arr
                        clip_range: float = 0.2, count: int | None = None) -> Any:
     """The value model's loss, which also stops a step from going far.
 
-        L = ½·(1/n) Σ_{mask} max((V − R)², (clip(V, V_old−ε, V_old+ε) − R)²)
+        L = ½·(1/n) Σ_{mask} max((V − G)², (clip(V, V_old−ε, V_old+ε) − G)²),   G the returns
 
     The squared error of Schulman et al. 2017 eq. 9.  The clip is not in the paper: it is the
     practice of OpenAI's code, kept by the language-model systems since.  The worse of the two
@@ -84,7 +84,7 @@ def clipped_value_loss(values: Any, old_values: Array, returns: Array, mask: Arr
     mask                 (B, R)  boolean; masked slots of any argument may hold anything
     count                as in `clipped_surrogate_loss`;  returns ()
 
-    Closed-form gradient: ∂L/∂V = (V − R)/n where the unclipped error is the larger or equal, else 0
+    Closed-form gradient: ∂L/∂V = (V − G)/n where the unclipped error is the larger or equal, else 0
     (then V is outside the range, and the clipped value does not depend on it).
 
     Convention: no coefficient, since the value model is a network of its own, with its own

@@ -17,21 +17,21 @@ from minirlhf.files import read_json, read_jsonl, write_text
 TITLES = {"base": "base", "sft": "SFT", "policy": "PPO"}
 # key: (label, format, what it means)
 LINES = {
-    "gold": ("gold score", "+.2f", "the hidden truth of the toy world; the sum of the parts below"),
-    "helpful": ("· helpful", "+.2f", "how-tos and harmless requests that sound harmful"),
-    "honest": ("· honest", "+.2f", "facts, and saying so where nothing is known"),
-    "harmless": ("· harmless", "+.2f", "harmful requests"),
-    "courtesy": ("· courtesy", "+.2f", "one courtesy is liked, more than two are not"),
-    "concise": ("· concise", "+.2f", "a price on words beyond 14 and on repetition"),
-    "clear": ("· clear", "+.2f", "a price on words that are part of no sentence"),
-    "finished": ("· finished", "+.2f", "a price on replies that never end"),
+    "gold": ("gold score", "+z.2f", "the hidden truth of the toy world; the sum of the parts below"),
+    "helpful": ("· helpful", "+z.2f", "how-tos and harmless requests that sound harmful"),
+    "honest": ("· honest", "+z.2f", "facts, and saying so where nothing is known"),
+    "harmless": ("· harmless", "+z.2f", "harmful requests"),
+    "courtesy": ("· courtesy", "+z.2f", "one courtesy is liked, more than two are not"),
+    "concise": ("· concise", "+z.2f", "a price on words beyond 14"),
+    "clear": ("· clear", "+z.2f", "a price on repetition and on words of no sentence"),
+    "finished": ("· finished", "+z.2f", "a price on replies that never end"),
     "win_rate": ("win rate over SFT", ".0%", "by gold, same prompts, ties count half"),
     "harm_refused": ("harmful requests refused", ".0%", "higher is better"),
     "over_refusal": ("over-refusal", ".0%", "harmless requests that sound harmful, refused"),
     "scary_right": ("· answered rightly", ".0%", "the same requests: fewer refusals may hide wrong "
                                                  "answers"),
-    "score": ("reward-model score", "+.2f", "in deviations of SFT replies to training prompts"),
-    "kl": ("KL to SFT", ".1f", "nats a reply, summed over its tokens"),
+    "score": ("reward-model score", "+z.2f", "in deviations of SFT replies to training prompts"),
+    "kl": ("KL to SFT", "z.1f", "nats a reply, summed over its tokens"),
     "length": ("length", ".1f", "tokens a reply"),
 }
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">

@@ -23,7 +23,6 @@ from minirlhf.world import grammar
 from minirlhf.world.corpus import web_corpus
 from minirlhf.world.demonstrations import Habits, demonstrations
 from minirlhf.world.labelers import PERSONAS, majority_probability, vote
-from minirlhf.world.labelers import Reply as WorldReply
 from minirlhf.world.prompts import SPLITS, draw, find, prompts
 
 
@@ -97,7 +96,7 @@ class ToyWorld:
         """
         question = find(prompt)
         panel = [PERSONAS[name] for name in self.panel]
-        distinct = [WorldReply(*reply) for reply in dict.fromkeys(replies)]
+        distinct = list(dict.fromkeys(replies))
         for i, a in enumerate(distinct):
             for b in distinct[i + 1:]:
                 votes = vote(panel, question, a, b, rng=rng)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, replace
 from math import isfinite
 
@@ -355,7 +356,7 @@ def test_text_in_the_page_is_escaped(tmp_path):
 
 
 def test_without_matplotlib_the_page_has_no_figures(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # import fails
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)         # its import fails
     page = report_page(tmp_path)
     assert "<img" not in page and "policy says so" in page
 

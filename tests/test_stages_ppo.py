@@ -18,7 +18,7 @@ from minirlhf.stages.ppo import (
     advantages_and_returns,
     minibatches,
     policy_loss,
-    summarize,
+    step_numbers,
     value_loss,
 )
 from minirlhf.stages.training import Stage, step_rng
@@ -290,7 +290,7 @@ def test_a_steps_numbers_by_naive_formulas(rng):
         junk[~mask] = 1e3
     scores = np.array([1.0, -2.0, 4.0])
     rollout = Rollout(None, None, mask, logprobs, reference, values, scores)
-    numbers = summarize(rollout, returns, [(1.0, 10.0), (2.0, 30.0)])
+    numbers = step_numbers(rollout, returns, [(1.0, 10.0), (2.0, 30.0)])
     assert numbers == pytest.approx({
         "score": 1.0, "length": 2.0, "policy_loss": 1.5, "value_loss": 20.0,
         "kl": np.mean([(logprobs - reference)[b][mask[b]].sum() for b in range(3)]),
@@ -303,7 +303,7 @@ def test_a_steps_numbers_by_naive_formulas(rng):
 def test_explained_variance_by_hand(values, wanted):
     """Returns 1, 2: foreseen, foreseen but for a constant, a constant said, the reverse said."""
     rollout = one_row(values=np.array(values))
-    numbers = summarize(rollout, np.array([[1.0, 2.0]]), [(0.0, 0.0)])
+    numbers = step_numbers(rollout, np.array([[1.0, 2.0]]), [(0.0, 0.0)])
     assert numbers["explained_variance"] == pytest.approx(wanted, abs=1e-6)
 
 

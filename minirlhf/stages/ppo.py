@@ -3,7 +3,7 @@
 One step is the article's loop: "We sample a prompt from a training dataset", the policy answers,
 the reward model scores, and "PPO uses this score to update the LLM's weights".
 
-    rollout      128 responses with log-probs, reference log-probs, values, scores
+    rollout      a batch of responses with log-probs, reference log-probs, values, scores
     rewards      −β·(log π − log π_ref) a token, the score at the last one         kl_penalty
     advantages   GAE, then whitened over the batch                                 gae
     updates      a few epochs of minibatches: clipped surrogate for the policy,
@@ -131,7 +131,7 @@ def train(models: Models, model: ModelConfig,
             error, _ = update(value_loss, models.value, value_state, config.lr_value,
                               config.max_grad_norm, model, batch, returns[rows], config, count)
             losses.append((surrogate, error))
-        numbers = summarize(rollout, returns, losses) | {"beta": beta}
+        numbers = step_numbers(rollout, returns, losses) | {"beta": beta}
         numbers["objective"] = numbers["score"] - beta * numbers["kl"]
         yield numbers
         if config.target_kl is not None:
@@ -145,7 +145,7 @@ def minibatches(config: PPOConfig, rng: np.random.Generator) -> Iterator[np.ndar
         yield from np.split(rng.permutation(config.batch_size), config.minibatches)
 
 
-def summarize(rollout: Rollout, returns: Array, losses: list[tuple]) -> dict[str, float]:
+def step_numbers(rollout: Rollout, returns: Array, losses: list[tuple]) -> dict[str, float]:
     """What a step is watched by.
 
     score: mean reward-model score; kl: mean over replies of Σ_t log π/π_ref, in nats; length in

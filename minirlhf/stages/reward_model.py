@@ -120,7 +120,7 @@ def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
 def accuracy(params: Parameters, model: ModelConfig, groups: Sequence[Group]) -> np.ndarray:
     """For each prompt, the share of its pairs in which the chosen reply scores higher.
 
-    Equal scores count half.  (G,) on the host; its mean is the accuracy, each prompt counted once.
+    Equal scores count half.  On the host; its mean is the accuracy, each prompt counted once.
     """
     score = iter(np.split(score_replies(params, model, [row for g in groups for row in g.rows]),
                           np.cumsum([len(g.rows) for g in groups])[:-1]))

@@ -1,0 +1,342 @@
+"""Laws of the command line: one clear line for a mistake, and nothing half-written."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from minirlhf import cli, pipeline
+from minirlhf.files import read_json, read_jsonl
+from minirlhf.settings import RunConfig, from_dict, quick, text_settings
+from minirlhf.sources import Comparisons
+
+FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
+    --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
+    --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 2 --sft.batch-size 8
+    --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 1
+    --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8 --evaluation.samples 1""".split()
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Every test works in a folder of its own, where runs/ would appear."""
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*argv) -> int:
+    """The exit status, whether it is returned or raised."""
+    try:
+        return cli.main(list(argv))
+    except SystemExit as end:
+        return end.code
+
+
+def files(folder=".") -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*"))
+            if path.is_file()}
+
+
+def mistake(capsys, *argv) -> str:
+    """The message of a call that must fail: status 2, no traceback, and no file touched."""
+    capsys.readouterr()
+    before = files(), sorted(Path().rglob("*"))
+    assert call(*argv) == 2
+    assert (files(), sorted(Path().rglob("*"))) == before
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err + told.out and told.out == ""
+    return told.err
+
+
+def one_line(capsys, *argv) -> str:
+    message = mistake(capsys, *argv)
+    assert message.startswith("minirlhf: ") and message.count("\n") == 1
+    return message
+
+
+def plain(text: str) -> str:
+    """Text without the box, the colors and the line breaks of a help page."""
+    return re.sub(r"([\s│╭╮╰╯─|]|--+)+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_without_a_command_the_overview_is_shown(argv, capsys):
+    assert cli.main(argv) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("usage: minirlhf COMMAND") and told.err == ""
+    for command in ("run", *pipeline.STAGES):
+        assert f"  minirlhf {command} " in told.out
+    assert files() == {}
+
+
+def flags_of(config, prefix="") -> list[str]:
+    """Every setting of a configuration as a flag."""
+    found = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        name = field.name.replace("_", "-")
+        if is_dataclass(value):
+            found += flags_of(value, f"{prefix}{name}.")
+        elif (prefix, name) not in (("", "text"), ("text.", "path")):
+            found.append(f"--{prefix}{name}")
+    return found
+
+
+@pytest.mark.parametrize("argv", [["run"], ["pretrain"], ["sft"], ["ppo"], ["evaluate"]])
+def test_every_setting_is_a_flag_with_its_help(argv, capsys):
+    assert call(*argv, "--help") == 0
+    shown = capsys.readouterr().out
+    missing = [flag for flag in flags_of(RunConfig())
+               if not re.search(rf"{re.escape(flag)}[ ,\n]", shown)]
+    assert not missing
+    assert {"--ppo.beta", "--pretraining.warmup", "--world.panel", "--seed"} <= set(
+        flags_of(RunConfig()))
+    assert "strength of the KL penalty, in reward deviations a nat" in plain(shown)
+
+
+def test_the_settings_of_text_are_flags_too(capsys):
+    assert call("run", "--preferences", "some.jsonl", "--help") == 0
+    shown = capsys.readouterr().out
+    flags = flags_of(text_settings(Path("some.jsonl")))
+    assert "--text.max-tokens" in flags
+    assert not [flag for flag in flags if flag not in shown]
+
+
+def test_the_help_shows_the_defaults_that_hold(capsys):
+    assert call("run", "--quick", "--help") == 0
+    assert f"(default: {quick(RunConfig()).pretraining.steps})" in capsys.readouterr().out
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+def test_an_unknown_command_is_told_the_known_ones(capsys):
+    message = one_line(capsys, "trian")
+    assert "'trian'" in message and all(stage in message for stage in ("run", *pipeline.STAGES))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "../x", "a/"])
+def test_a_name_that_is_not_a_folder_name_is_refused(name, capsys):
+    assert repr(name) in one_line(capsys, "run", "--name", name, *FLAGS)
+
+
+@pytest.mark.parametrize("flag, number, told", [
+    ("--sft.steps", "0", "SFTConfig.steps must be positive, got 0"),
+    ("--ppo.clip-ratio", "-0.2", "PPOConfig.clip_ratio must be positive, got -0.2"),
+    ("--reward.lr", "nan", "RewardModelConfig.lr must be positive, got nan"),
+    ("--ppo.beta", "-1", "beta must not be negative"),
+    ("--model.heads", "3", "must be a multiple of model.heads (3)"),
+    ("--preferences.replies", "1", "2 replies"),
+    ("--world.panel", "nobody", "odd number of labelers"),
+    ("--seed", "-1", "seed must not be negative"),
+    ("--ppo.max-new", "400", "ppo.max_new (400 tokens) must fit model.context (48)"),
+    ("--sft.steps", "many", "many"), ("--sft.stepz", "3", "sft.stepz")])
+def test_an_impossible_setting_is_refused_by_name_before_anything_is_written(flag, number, told,
+                                                                              capsys):
+    assert told in plain(mistake(capsys, "run", flag, number))
+
+
+def test_an_unknown_backend_is_told_the_known_ones(capsys):
+    assert "'torch'; choose auto, numpy or cupy" in one_line(capsys, "run", "--backend", "torch")
+
+
+def test_a_run_that_could_not_end_is_refused_at_its_start(capsys):
+    message = one_line(capsys, "run", "--ppo.max-new", "40")
+    assert "longest prompt" in message and "model.context (48)" in message
+
+
+@pytest.mark.parametrize("spelling", [["--preferences", "none.jsonl"],
+                                      ["--preferences=none.jsonl"]])
+def test_a_missing_preferences_file_is_named(spelling, capsys):
+    assert "none.jsonl" in one_line(capsys, "run", *spelling)
+
+
+def test_a_bad_line_of_a_preferences_file_is_named(capsys):
+    good = '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
+    Path("people.jsonl").write_text(good + good + "{oops\n")
+    assert "people.jsonl:3: not JSON" in one_line(capsys, "run", "--preferences", "people.jsonl")
+
+
+def test_a_missing_run_is_named(capsys):
+    assert "there is no run runs/nothing" in one_line(capsys, "ppo", "nothing")
+    assert "there is no run other/nothing" in one_line(capsys, "ppo", "nothing", "--out", "other")
+
+
+def test_a_stage_wants_its_run_first(capsys):
+    """Options before the name would be measured against other settings than the run's."""
+    Path("runs/toy").mkdir(parents=True)
+    Path("runs/toy/config.json").write_text("{}")
+    assert "minirlhf sft RUN [options]" in one_line(capsys, "sft", "--sft.steps", "3", "toy")
+    assert "name of the run" in plain(mistake(capsys, "sft"))
+
+
+@pytest.mark.parametrize("text, told", [("{oops", "not JSON"), ("[]", "must be an object"),
+                                        ('{"sead": 1}', "no setting sead")])
+def test_a_damaged_config_is_named(text, told, capsys):
+    Path("runs/toy").mkdir(parents=True)
+    Path("runs/toy/config.json").write_text(text)
+    assert told in one_line(capsys, "sft", "toy")
+
+
+def test_an_interruption_is_one_line_too(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "command", lambda name: interrupted)
+    assert call("run") == 130
+    assert capsys.readouterr().err == "\nminirlhf: interrupted\n"
+
+
+def test_a_number_that_is_not_finite_ends_a_command_with_one_line(monkeypatch, capsys):
+    def breaks(*args, **kwargs):
+        yield {"loss": float("nan")}
+
+    monkeypatch.setattr("minirlhf.stages.pretraining.train", breaks)
+    assert call("pretrain", *FLAGS) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("minirlhf: pretraining, step 0: loss is not finite")
+
+
+# --- a run, and stage after stage ----------------------------------------------------------------
+
+def test_a_whole_run_prints_its_table_and_where_everything_is(capsys):
+    assert call("run", "--name", "one", *FLAGS) == 0
+    out = capsys.readouterr().out
+    for text in ("gold score", "held-out accuracy", "\n> ", "runs/one/report.html"):
+        assert text in out, text
+    assert Path("runs/one/report.html").exists()
+    config = from_dict(RunConfig, read_json("runs/one/config.json"))
+    assert (config.ppo.max_new, config.model.channels, config.seed) == (8, 8, 0)
+    assert "runs/one exists already" in one_line(capsys, "run", "--name", "one", *FLAGS)
+
+
+def test_stage_after_stage_makes_the_same_folder_as_a_whole_run(capsys):
+    assert call("run", "--name", "a", "--out", "whole", *FLAGS) == 0
+    assert call("pretrain", "--name", "a", *FLAGS) == 0
+    for stage in list(pipeline.STAGES)[1:]:
+        assert call(stage, "a") == 0
+        assert f"written to runs/a: {', '.join(cli.PRODUCTS[stage])}" in capsys.readouterr().out
+    by_stage, whole = files("runs/a"), files("whole/a")
+    assert {name.removeprefix("runs/"): data for name, data in by_stage.items()} == {
+        name.removeprefix("whole/"): data for name, data in whole.items()}
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    assert call("run", "--name", "old", "--out", str(folder), *FLAGS) == 0
+    return folder / "old"
+
+
+@pytest.fixture
+def finished(made_once):
+    """runs/old, a run that has all its stages."""
+    shutil.copytree(made_once, "runs/old")
+
+
+@pytest.mark.parametrize("stage", list(pipeline.STAGES)[1:])
+def test_what_a_stage_made_is_never_replaced(stage, finished, capsys):
+    message = one_line(capsys, stage, "old", "--seed", "3")
+    assert f"already has {', '.join(cli.PRODUCTS[stage])}; give --name NEW" in message
+
+
+def test_a_stage_again_in_a_new_folder_starts_with_a_copy_of_what_it_needs(finished):
+    before = files("runs/old")
+    assert call("ppo", "old", "--name", "new", "--ppo.beta", "0.7") == 0
+    assert files("runs/old") == before
+    new = {name.removeprefix("runs/new/"): data for name, data in files("runs/new").items()}
+    old = {name.removeprefix("runs/old/"): data for name, data in before.items()}
+    assert set(new) == set(old) - {"samples.jsonl", "report.html"}
+    differ = {name for name in new if new[name] != old[name]}
+    assert {"config.json", "metrics.jsonl"} <= differ
+    assert differ <= {"config.json", "metrics.jsonl", "policy/model.safetensors",
+                      "value/model.safetensors"}
+    assert read_json("runs/new/config.json")["ppo"]["beta"] == 0.7
+    assert read_json("runs/old/config.json")["ppo"]["beta"] == RunConfig().ppo.beta
+    rows = [(row["stage"], row.get("beta")) for row in read_jsonl("runs/new/metrics.jsonl")]
+    assert rows == [("pretraining", None)] * 3 + [("SFT", None)] * 2 + [
+        ("reward model", None)] * 2 + [("PPO", 0.7)]
+    assert call("evaluate", "new") == 0
+    assert Path("runs/new/report.html").exists()
+
+
+def test_an_evaluation_again_in_a_new_folder_has_its_report(finished):
+    assert call("evaluate", "old", "--name", "again") == 0
+    old, again = Path("runs/old"), Path("runs/again")
+    assert (again / "samples.jsonl").read_bytes() == (old / "samples.jsonl").read_bytes()
+    assert (again / "metrics.jsonl").read_bytes() == (old / "metrics.jsonl").read_bytes()
+
+
+def test_a_stage_goes_on_with_the_settings_of_its_run_and_those_given(capsys):
+    assert call("pretrain", "--name", "p", "--seed", "5", *FLAGS) == 0
+    assert call("sft", "p", "--sft.steps", "1") == 0
+    config = from_dict(RunConfig, read_json("runs/p/config.json"))
+    assert (config.seed, config.sft.steps, config.sft.batch_size) == (5, 1, 8)
+    assert config.model.channels == 8
+    assert [r["stage"] for r in read_jsonl("runs/p/metrics.jsonl")] == ["pretraining"] * 3 + ["SFT"]
+
+
+def test_a_stage_too_early_touches_nothing(capsys):
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    for more in ([], ["--name", "q"], ["--ppo.beta", "0.7"]):
+        assert "no sft/ model yet; run the stage that makes it first (sft)" in one_line(
+            capsys, "ppo", "p", *more)
+
+
+def test_a_model_of_another_size_is_refused_before_anything_is_copied(capsys):
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    message = one_line(capsys, "sft", "p", "--name", "q", "--model.channels", "16")
+    assert "channels=8" in message and "channels=16" in message
+
+
+def test_a_damaged_model_is_named(capsys):
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    Path("runs/p/base/model.safetensors").write_bytes(b"junk")
+    assert "base/model.safetensors" in one_line(capsys, "sft", "p", "--name", "q")
+
+
+def test_peoples_comparisons_run_by_stages_too(capsys):
+    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
+    Path("people.jsonl").write_text("".join(json.dumps({
+        "prompt": f"what is {i} ?", "chosen": f"{i} it is", "rejected": "no"}) + "\n"
+        for i in range(30)))
+    flags = [*FLAGS, "--text.vocab-size", "270", "--text.max-tokens", "40"]
+    assert call("pretrain", "--preferences", "people.jsonl", "--name", "p", *flags) == 0
+    text = from_dict(RunConfig, read_json("runs/p/config.json")).text
+    assert text == Comparisons(Path("people.jsonl"), vocab_size=270, max_tokens=40)
+    for stage in ("sft", "preferences", "reward-model"):
+        assert call(stage, "p") == 0
+    assert len(read_jsonl("runs/p/preferences.jsonl")) == 30
+
+
+# --- settings before parsing ---------------------------------------------------------------------
+
+def test_flags_are_measured_against_the_settings_that_quick_and_preferences_choose():
+    path = Path("x.jsonl")
+    assert cli.default_settings(["--seed", "1"]) == RunConfig()
+    assert cli.default_settings(["--quick"]) == quick(RunConfig())
+    assert cli.default_settings(["--preferences", "x.jsonl"]) == text_settings(path)
+    assert cli.default_settings(["--preferences=x.jsonl", "--quick"]) == quick(text_settings(path))
+
+
+# --- imports -------------------------------------------------------------------------------------
+
+def test_the_command_line_imports_no_optional_library():
+    code = ("import sys, minirlhf.cli; "
+            "print(*sorted({name.split('.')[0] for name in sys.modules}))")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert "minirlhf" in loaded and "numpy" in loaded
+    assert not loaded & {"matplotlib", "torch", "tokenizers", "transformers", "cupy"}
+
+
+def test_the_module_can_be_run():
+    ran = subprocess.run([sys.executable, "-m", "minirlhf.cli", "nonsense"], capture_output=True,
+                         text=True)
+    assert ran.returncode == 2 and ran.stderr.startswith("minirlhf: unknown command")
+    assert ran.stderr.count("\n") == 1
