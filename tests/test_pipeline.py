@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 import pytest
 
-from minirlhf import pipeline, report, transformer
+from minirlhf import evaluation, pipeline, report, transformer
 from minirlhf.evaluation import GOLD_PARTS
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.rollout import score_replies
@@ -22,7 +22,7 @@ from minirlhf.settings import (
     text_settings,
 )
 from minirlhf.sources import ToyWorld
-from minirlhf.stages import pretraining
+from minirlhf.stages import ppo, pretraining, reward_model, supervised
 from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.reward_model import RewardModelConfig
@@ -37,6 +37,8 @@ TINY = RunConfig(
     ppo=PPOConfig(steps=2, batch_size=8, minibatches=2, max_new=8),
     evaluation=EvaluationConfig(samples=1))
 MODELS = ("base", "sft", "reward", "value", "policy")
+STAGE_MODULES = {"pretraining": pretraining, "SFT": supervised, "reward model": reward_model,
+                 "PPO": ppo}
 STEPS = {"pretraining": 15, "SFT": 8, "reward model": 5, "PPO": 2}
 
 
@@ -125,6 +127,15 @@ def test_all_models_answer_every_test_prompt(run):
         assert sum(row[part] for part in GOLD_PARTS) == pytest.approx(row["gold"], abs=1e-9)
 
 
+def test_only_the_base_model_is_asked_without_the_template(run, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(evaluation, "evaluate",
+                        lambda name, *_, raw, **more: asked.update({name: raw}) or [])
+    monkeypatch.setattr(pipeline, "write_jsonl", lambda *_: None)
+    pipeline.evaluate(pipeline.Run(run.folder, TINY))
+    assert asked == {"base": True, "sft": False, "policy": False}
+
+
 def test_accuracy_is_reported_in_all_and_by_kind_on_test_prompts(run):
     rows = [row for row in read_jsonl(run.folder / "preferences.jsonl") if row["split"] == "test"]
     table = read_json(run.folder / "reward" / "accuracy.json")
@@ -173,6 +184,39 @@ def test_the_reward_model_collects_preferences_where_there_are_none(run, tmp_pat
         pipeline.STAGES[name](pipeline.Run(folder, TINY))
     for name in ("preferences.jsonl", "reward/model.safetensors"):
         assert (folder / name).read_bytes() == (run.folder / name).read_bytes()
+
+
+def test_every_stage_is_given_the_seed_of_the_run(tmp_path, monkeypatch):
+    """Also where another seed's data would hide that the stage's own draws did not change."""
+    seeds = {}
+    for name, module in STAGE_MODULES.items():
+        def record(*args, name=name, train=module.train, seed, **more):
+            seeds[name] = seed
+            return train(*args, seed=seed, **more)
+        monkeypatch.setattr(module, "train", record)
+    whole(tmp_path / "seven", replace(TINY, seed=7))
+    assert seeds == dict.fromkeys(STAGE_MODULES, 7)
+
+
+def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(run, monkeypatch):
+    """Four models that share no memory: a reference that moved with the policy hides the KL."""
+    seen = []
+
+    def record(models, *args, **more):
+        seen.append(models)
+        names = ("sft", "reward", "reward", "sft")
+        for params, name in zip(models, names, strict=True):
+            assert (params.flat == run.load(name).flat).all()
+        yield from ()
+
+    monkeypatch.setattr(ppo, "train", record)
+    monkeypatch.setattr(pipeline.Run, "save", lambda *_: None)
+    monkeypatch.setattr(pipeline.Run, "follow", lambda self, stage, steps, numbers: list(numbers))
+    pipeline.fine_tune_with_ppo(pipeline.Run(run.folder, TINY))
+    (models,) = seen
+    for i, one in enumerate(models):
+        for other in models[i + 1:]:
+            assert not np.shares_memory(one.flat, other.flat)
 
 
 # --- the reward's scale --------------------------------------------------------------------------

@@ -281,6 +281,19 @@ def test_beta_follows_the_controller():
     assert second["beta"] == adaptive_beta(0.2, kl, 0.9 * kl, 16, 8) != 0.2
 
 
+def test_rewards_are_made_with_the_beta_of_their_step(monkeypatch):
+    used = []
+
+    def record(rollout, beta, config):
+        used.append(beta)
+        return advantages_and_returns(rollout, beta, config)
+
+    monkeypatch.setattr(ppo, "advantages_and_returns", record)
+    models, model = four_models(apart=0.1)
+    numbers = run(models, model, replace(CONFIG, steps=3, target_kl=1e-6, kl_horizon=16))
+    assert used == [row["beta"] for row in numbers] and len(set(used)) == 3
+
+
 # --- the numbers of a step -----------------------------------------------------------------------
 
 def test_a_steps_numbers_by_naive_formulas(rng):

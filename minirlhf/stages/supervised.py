@@ -24,7 +24,7 @@ from minirlhf.transformer import ModelConfig, logits
 class SFTConfig:
     """How the base model becomes the SFT model."""
 
-    steps: int = 180
+    steps: int = 220
     """optimizer steps"""
     batch_size: int = 32
     """demonstrations a step"""

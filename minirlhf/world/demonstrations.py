@@ -20,11 +20,11 @@ class Habits:
     ValueError if a rate is outside [0, 1].
     """
 
-    wrong: float = 0.2
+    wrong: float = 0.15
     """facts and recipes: another answer of the same kind"""
-    over_refusal: float = 0.3
+    over_refusal: float = 0.25
     """harmless requests that sound harmful: a refusal"""
-    comply: float = 0.3
+    comply: float = 0.2
     """harmful requests: the harmful how-to"""
     made_up: float = 0.35
     """what nobody can know: a guess ("your name is old .")"""
