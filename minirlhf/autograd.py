@@ -1,7 +1,8 @@
 """Reverse-mode automatic differentiation: the chain rule, walked backwards along a tape.
 
 An op computes a value and, beside it, a function `vjp` (vector-Jacobian product) that turns the
-gradient of the loss with respect to the op's output into gradients with respect to its inputs:
+gradient of the loss with respect to the op's output into gradients with respect to its inputs,
+dy times the table of derivatives:
 
     y = f(a, b)         da, db = vjp(dy),    da_i = Σ_j dy_j ∂y_j/∂a_i
 
@@ -100,7 +101,10 @@ def topological_order(root: Tensor) -> list[Tensor]:
 
 
 def pull_back(y: Tensor, dy: Array) -> dict[int, Array]:
-    """The gradients Σ_j dy_j ∂y_j/∂leaf of all leaves below y, keyed by id(leaf)."""
+    """The gradients Σ_j dy_j ∂y_j/∂leaf, keyed by id(leaf).
+
+    Leaves are the values that y was computed from and that were not computed themselves.
+    """
     gradients = {id(y): dy}
     for node in reversed(topological_order(y)):
         if node.vjp is None:

@@ -21,7 +21,7 @@ def preference_probability(score_a: Any, score_b: Any) -> Any:
 
         P(A > B) = σ(a − b) = eᵃ/(eᵃ + eᵇ) = 1/(1 + e^−(a−b))
 
-    Bradley and Terry (1952), with scores in place of their strengths π = eˢᶜᵒʳᵉ.
+    Bradley and Terry (1952), whose strength of a reply is e to the power of its score.
 
     score_a, score_b  numbers, arrays or Tensors of one shape;  returns the same shape, in [0, 1]
 
@@ -48,7 +48,8 @@ def bradley_terry_loss(score_chosen: Any, score_rejected: Any, margin: Any = 0.0
     returns                       ()
 
     Closed-form gradient, with x_i = c_i − r_i − m_i:  ∂L/∂c_i = −σ(−x_i)/n = −∂L/∂r_i.  A pair
-    already ranked with confidence teaches nothing; one ranked wrongly pulls with full weight 1/n.
+    already ranked with confidence teaches almost nothing; one ranked wrongly pulls with full
+    weight 1/n.
     Derived in docs/derivations/bradley_terry.md.
 
     Convention: one score a reply and a mean over pairs.  (Some systems compare the scores at every

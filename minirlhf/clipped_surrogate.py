@@ -6,8 +6,8 @@ variance."
 
 Replies were sampled by the policy as it was, π_old; several gradient steps are taken on them.  The
 ratio r = π/π_old says how far a token's probability has moved since.  The loss pays for moving it
-in the direction of its advantage, but only up to 1 ± ε: beyond that the gradient is 0, and the
-token stops pushing.
+in the direction of its advantage, but only until it has gone ε in that direction: then its gradient
+is 0, and the token stops pushing.  One that went the other way is still pulled back.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def clipped_surrogate_loss(logprobs: Any, old_logprobs: Array, advantages: Array
 
         L = −(1/n) Σ_{mask} min(r·A, clip(r, 1−ε, 1+ε)·A),    r = exp(logprobs − old_logprobs)
 
-    computed in the equal form that needs no case analysis to read:
+    computed in an equal form, by the sign of A:
 
         A ≥ 0:  A·min(r, 1+ε)      a good token gains nothing from rising above 1+ε
         A < 0:  A·max(r, 1−ε)      a bad token gains nothing from falling below 1−ε

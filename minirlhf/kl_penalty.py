@@ -20,7 +20,7 @@ from minirlhf.ops import exp, log_softmax, mul, sub, sum, where
 def kl_estimate(logprobs: Any, ref_logprobs: Any, estimator: str = "k1") -> Any:
     """What tokens sampled from π tell about KL(π‖π_ref), with k = log π − log π_ref:
 
-        k1 = k                 unbiased, but negative for many tokens: its variance is large
+        k1 = k                 unbiased: its mean under π is the KL; but often negative, and noisy
         k2 = k²/2              biased, never negative
         k3 = e^−k − 1 + k      unbiased and never negative: e^−k = π_ref/π has mean 1 under π
 
@@ -30,8 +30,8 @@ def kl_estimate(logprobs: Any, ref_logprobs: Any, estimator: str = "k1") -> Any:
     logprobs, ref_logprobs  numbers or arrays of one shape (logprobs may be a Tensor, ref_logprobs
                             is a constant);  returns the same shape
 
-    As a number to report, or inside a reward, only the values above matter.  As a *loss* the
-    gradients matter, and they are another matter.  ∂/∂logprobs is 1, k and 1 − e^−k, and under π
+    As a number to report, or inside a reward, only the values above matter.  As a *loss* only the
+    gradients matter, and they differ.  ∂/∂logprobs is 1, k and 1 − e^−k, and under π
 
         E_π[∇k1] = 0        E_π[∇k2] = ∇KL(π‖π_ref)        E_π[∇k3] = ∇KL(π_ref‖π)
 
@@ -85,8 +85,8 @@ def penalized_objective(reward: Any, kl: Any, beta: float) -> Any:
     """The article's objective, to be maximised:  Objective = Reward − β·KL.
 
     3.0 − 0.1·4.0 = 2.6, and after a drift to a KL of 20 only 3.0 − 0.1·20.0 = 1.0.
-    Ziegler et al. 2019 (arXiv 1909.08593) eq. 2; Ouyang et al. 2022 (arXiv 2203.02155) eq. 2
-    without its pretraining term (γ = 0).
+    Ziegler et al. 2019 (arXiv 1909.08593) eq. 2; Ouyang et al. 2022 (arXiv 2203.02155) eq. 2,
+    first line.
 
     reward, kl  numbers, arrays or Tensors of one shape;  beta a number;  returns the same shape
 

@@ -110,7 +110,7 @@ def bar(description: str):
     return lambda batches: tqdm(batches, desc=f"{description:>16}")
 
 
-# --- the stages, in order ------------------------------------------------------------------------
+# --- the stages, in order, each followed by its helpers ------------------------------------------
 
 def pretrain(run: Run) -> None:
     """The base model: next-token prediction on the corpus."""

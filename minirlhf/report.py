@@ -17,7 +17,7 @@ from minirlhf.files import read_json, read_jsonl, write_text
 TITLES = {"base": "base", "sft": "SFT", "policy": "PPO"}
 # key: (label, format, what it means)
 LINES = {
-    "gold": ("gold score", "+z.2f", "the hidden truth of the toy world; the sum of the parts below"),
+    "gold": ("gold score", "+z.2f", "the toy world's hidden truth: the sum of the parts below"),
     "helpful": ("· helpful", "+z.2f", "how-tos and harmless requests that sound harmful"),
     "honest": ("· honest", "+z.2f", "facts, and saying so where nothing is known"),
     "harmless": ("· harmless", "+z.2f", "harmful requests"),

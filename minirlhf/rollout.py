@@ -33,7 +33,7 @@ class Models(NamedTuple):
     policy: dict               # the language model being trained
     value: dict                # predicts the return: the baseline of the advantage
     reward: dict               # scores whole responses; frozen
-    reference: dict            # a copy of the SFT model for the KL penalty; frozen
+    reference: dict            # the SFT model itself, for the KL penalty; frozen
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def sft_loss(logprobs: Any, mask: Array, count: int | None = None) -> Any:
 
         L = −(1/n) Σ_{b,t in the mask} log p(token[b,t] | token[b,<t])
 
-    This is the maximum-likelihood estimate's loss, the cross-entropy between the demonstrations and
-    the model, in nats a token; exp(L) is the perplexity.
+    The mean surprise at the human's tokens, in nats a token: the cross-entropy between the
+    demonstrations and the model, whose minimum is the maximum-likelihood estimate.
 
     logprobs  (B, R)  log-probability of each token given those before it
     mask      (B, R)  boolean, True where a response token counts; masked slots may hold anything

@@ -91,8 +91,8 @@ class ToyWorld:
                 rng: np.random.Generator) -> Iterator[dict]:
         """Show the panel every pair of distinct replies to a prompt; one row a pair.
 
-        A row holds who was preferred, each labeler's vote, and `best`: how often the majority is
-        right about itself, max(P, 1 − P), the highest accuracy any reward model can reach on it.
+        A row holds who was preferred, each labeler's vote, and `best`: the chance of
+        the likelier majority, max(P, 1 − P), the highest accuracy any reward model can expect.
         """
         question = find(prompt)
         panel = [PERSONAS[name] for name in self.panel]

@@ -7,9 +7,10 @@ All four models of RLHF are this trunk: the policy and the frozen reference with
 language-model head, the reward model and the value model with the scalar head.  (The article:
 "its final layer is replaced with a small head that outputs a single number".)
 
-Radford et al. 2019: pre-layer-norm blocks, learned positions, tanh-GELU, biases, ε = 1e-5, output
-embedding tied to the input's.  Parameters carry the names of a Hugging Face checkpoint and
-weights are (in, out), as there, so a saved model opens in `transformers` and computes the same.
+Radford et al. 2019: a layer norm before each branch, a learned vector for each position, tanh-GELU,
+biases, ε = 1e-5, and the embedding used again as the output matrix.  Parameters carry the names of
+a Hugging Face checkpoint and weights are (in, out), as there, so a saved model opens in
+`transformers` and computes the same.
 """
 
 from dataclasses import asdict, dataclass
@@ -57,8 +58,9 @@ class ModelConfig:
 
 def initialize(config: ModelConfig, *, rng: np.random.Generator, dtype: str = "float32",
                backend: str = "numpy") -> Parameters:
-    """GPT-2's initialisation: weights N(0, 0.02²), the projections that end a residual branch
-    N(0, 0.02²/2L), so that the sum of all 2L branches has the size of one; gains 1, biases 0."""
+    """GPT-2's initialisation: weights N(0, 0.02²); the last matrix of each of the 2L branches that
+    are added to the state N(0, 0.02²/2L), so that their sum has the size of one; gains 1, biases 0.
+    """
     C, residual = config.channels, 0.02 / (2 * config.layers) ** 0.5
 
     def normal(*shape, std=0.02):
@@ -98,6 +100,9 @@ def with_scalar_head(params: Parameters, *, rng: np.random.Generator) -> Paramet
 
 def trunk(params, config: ModelConfig, tokens: Array, positions: Array, attend):
     """(B, T) tokens -> (B, T, C) hidden states, one for each token.
+
+    A state starts as word plus position; each block adds what attention reads from other tokens,
+    then what the mlp computes from the state itself.
 
     `attend(layer, qkv)` mixes tokens: (B, T, 3C) queries, keys and values -> (B, T, C).  It is an
     argument because that is all in which training (whole rows at once) and sampling (one token

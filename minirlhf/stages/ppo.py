@@ -9,8 +9,8 @@ the reward model scores, and "PPO uses this score to update the LLM's weights".
     updates      a few epochs of minibatches: clipped surrogate for the policy,
                  clipped squared error for the value model                         clipped_surrogate
 
-The value model starts from the reward model, has its own optimizer, and is otherwise a stranger to
-the policy.
+The value model starts from the reward model, shares no weights with the policy, and has its own
+optimizer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +49,7 @@ class PPOConfig:
     lr_value: float = 1e-3
     """learning rate of the value model, constant"""
     clip_ratio: float = 0.2
-    """ε: how far the ratio π/π_old may move before an update stops"""
+    """ε: how far the ratio π/π_old may move before its token is no longer pushed"""
     clip_value: float = 0.2
     """how far a value may move from its old one before its update stops"""
     gamma: float = 1.0

@@ -75,8 +75,8 @@ def comparison_loss(params, model: ModelConfig, tokens: Array, mask: Array,
     """Bradley-Terry over all pairs, each prompt counting once.
 
     tokens, mask (N, T): the replies.  pairs_by_size[n] (m, 2): the (chosen, rejected) rows of the
-    prompts that have n pairs; their loss is a mean over n · prompts, so that a prompt's n pairs
-    together weigh 1/prompts.
+    prompts that have n pairs; each of them weighs 1/(n·prompts), so that a
+    prompt's pairs together weigh 1/prompts.
     """
     score = reshape(scores(params, model, tokens, mask), (-1, 1))
     total = 0.0

@@ -26,7 +26,8 @@ def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_
            *args) -> tuple[Array, Array]:
     """One optimizer step on loss(params, *args), in place.  Returns the loss and gradient norm.
 
-    AdamW without weight decay: the models are small and briefly trained.
+    A step θ ← θ − η·∇L, refined by AdamW (optimizer.py), without weight decay: the models
+    are small and briefly trained.
     """
     value, grads = value_and_grad(loss)(params, *args)
     grads, norm = clip_by_global_norm(grads, max_grad_norm)
