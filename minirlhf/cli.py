@@ -1,6 +1,6 @@
 """The command line: `minirlhf run` for the whole pipeline, and a command for each stage.
 
-A user's mistake ends with one clear line and status 2, never with a traceback.
+A user's mistake ends with one clear message and status 2, never with a traceback.
 """
 
 import shutil
@@ -72,16 +72,6 @@ class Continue:
         default_factory=RunConfig)
 
 
-# what each stage makes, in the order of the pipeline
-PRODUCTS = {"pretrain": ("prompts.jsonl", "base"), "sft": ("demonstrations.jsonl", "sft"),
-            "preferences": ("preferences.jsonl",), "reward-model": ("reward",),
-            "ppo": ("policy", "value"), "evaluate": ("samples.jsonl", "report.html")}
-# the models it starts from, and the name under which it logs
-NEEDS = {"sft": ("base",), "preferences": ("sft",), "reward-model": ("sft",),
-         "ppo": ("sft", "reward"), "evaluate": ("base", "sft", "reward", "policy")}
-LOGGED = {"pretrain": "pretraining", "sft": "SFT", "reward-model": "reward model", "ppo": "PPO"}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2 for a mistake that the user can mend)."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -117,8 +107,8 @@ def run_all(argv: Sequence[str]) -> None:
     """
     run = new_run("minirlhf run", run_all.__doc__, argv)
     started = time.monotonic()
-    for name in pipeline.STAGES:
-        pipeline.STAGES[name](run)
+    for stage in pipeline.STAGES.values():
+        stage.run(run)
     show(run)
     print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
           f"look at {run.folder / 'report.html'}")
@@ -141,54 +131,59 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
 
     Raises ValueError unless the run is named first: its settings are what the flags change.
     """
+    stage = pipeline.STAGES[name]
     if name == "pretrain":
-        run = new_run(f"minirlhf {name}", pipeline.pretrain.__doc__, argv)
+        run = new_run(f"minirlhf {name}", stage.run.__doc__, argv)
     else:
         if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
             raise ValueError(f"name the run first: minirlhf {name} RUN [options]")
         args = tyro.cli(Continue, prog=f"minirlhf {name}", args=argv,
-                        description=pipeline.STAGES[name].__doc__,
+                        description=stage.run.__doc__,
                         default=Continue(tyro.MISSING, settings=saved_settings(argv)))
         run = continued(name, args)
-    pipeline.STAGES[name](run)
+    stage.run(run)
     if name == "evaluate":
         show(run)
-    print(f"written to {run.folder}: {', '.join(PRODUCTS[name])}")
+    print(f"written to {run.folder}: {', '.join(stage.makes)}")
 
 
-def continued(stage: str, args: Continue) -> pipeline.Run:
+def continued(name: str, args: Continue) -> pipeline.Run:
     """The run folder a stage works in.  Everything is checked before anything is written.
 
     Raises FileNotFoundError if there is no such run or it lacks a model that the stage starts
     from, FileExistsError if the folder already has what the stage makes.
     """
-    source = args.out / args.run
+    stage, source = pipeline.STAGES[name], args.out / args.run
     if not (source / "config.json").exists():
         raise FileNotFoundError(f"there is no run {source}")
     origin = pipeline.Run(source, args.settings)
-    for needed in NEEDS[stage]:
+    for needed in stage.needs:
         origin.load(needed)
     if args.name is not None:
         check_name(args.name)
         run = pipeline.create(args.out / args.name, args.settings)
-        stages = list(PRODUCTS)
-        for needed in (p for s in stages[:stages.index(stage)] for p in PRODUCTS[s]):
-            if (source / needed).is_dir():
-                shutil.copytree(source / needed, run.folder / needed)
-            elif (source / needed).exists():
-                shutil.copy2(source / needed, run.folder / needed)
-        earlier = [LOGGED[s] for s in stages[:stages.index(stage)] if s in LOGGED]
-        write_jsonl(run.folder / "metrics.jsonl",
-                    [row for row in read_jsonl(source / "metrics.jsonl")
-                     if row["stage"] in earlier])
+        copy_earlier(name, source, run.folder)
         return run
-    existing = [p for p in PRODUCTS[stage] if (source / p).exists()]
-    if existing:
-        raise FileExistsError(f"{source} already has {', '.join(existing)}; "
+    if (source / stage.makes[-1]).exists():
+        raise FileExistsError(f"{source} already has {stage.makes[-1]}; "
                               "give --name NEW to run the stage again in a folder of its own")
     origin.check()
     write_json(source / "config.json", asdict(args.settings))
     return origin
+
+
+def copy_earlier(name: str, source: Path, target: Path) -> None:
+    """Copy what the stages before `name` made, and their metrics, to another run folder."""
+    stages = list(pipeline.STAGES.values())
+    earlier = stages[:list(pipeline.STAGES).index(name)]
+    for product in (product for stage in earlier for product in stage.makes):
+        if (source / product).is_dir():
+            shutil.copytree(source / product, target / product)
+        elif (source / product).exists():
+            shutil.copy2(source / product, target / product)
+    logs = {stage.log for stage in earlier}
+    write_jsonl(target / "metrics.jsonl", [row for row in read_jsonl(source / "metrics.jsonl")
+                                           if row["stage"] in logs])
 
 
 def default_settings(argv: Sequence[str]) -> RunConfig:

@@ -10,11 +10,12 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
                 report.html
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -72,8 +73,9 @@ class Run:
         than the run's settings say.
         """
         if not (self.folder / name / "model.safetensors").exists():
+            maker = next(stage for stage, step in STAGES.items() if name in step.makes)
             raise FileNotFoundError(f"{self.folder} has no {name}/ model yet; run the stage that "
-                                    f"makes it first ({MADE_BY[name]})")
+                                    f"makes it first ({maker})")
         params, model = transformer.load(self.folder / name, backend=self.backend.name)
         if model != self.model:
             raise ValueError(f"{self.folder / name} holds a {model}, but the settings of this run "
@@ -85,7 +87,6 @@ class Run:
 
         Raises FloatingPointError naming the step if a number is not finite: nothing good follows.
         """
-        rows = []
         with tqdm(total=steps, desc=f"{stage:>16}", mininterval=0.5) as bar:
             for step, row in enumerate(numbers):
                 row = {key: float(number) for key, number in row.items()}
@@ -93,16 +94,13 @@ class Run:
                 if broken:
                     raise FloatingPointError(f"{stage}, step {step}: {', '.join(broken)} is not "
                                              "finite; try a smaller learning rate")
-                rows.append({"stage": stage, "step": step, **row})
+                append_jsonl(self.folder / "metrics.jsonl", [{"stage": stage, "step": step} | row])
                 bar.set_postfix({key: f"{row[key]:.3g}" for key in SHOWN if key in row},
                                 refresh=False)
                 bar.update()
-        append_jsonl(self.folder / "metrics.jsonl", rows)
 
 
-SHOWN = ("loss", "score", "kl", "objective", "length", "explained_variance")
-MADE_BY = {"base": "pretrain", "sft": "sft", "reward": "reward-model", "policy": "ppo",
-           "value": "ppo"}
+SHOWN = ("loss", "score", "kl", "objective", "length", "explained_variance")   # beside the bars
 
 
 def bar(description: str):
@@ -200,6 +198,8 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
             by_kind.setdefault(row["kind"], []).append(row)
     table = {}
     for kind, rows in by_kind.items():
+        if not rows:                                     # all held-out replies coincide
+            continue
         groups = reward_model.group_comparisons(rows, run.tokenizer)
         hits = reward_model.accuracy(reward, run.model, groups)
         table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),
@@ -223,8 +223,8 @@ def fine_tune_with_ppo(run: Run) -> None:
 
     run.follow("PPO", config.steps,
                ppo.train(models, run.model, draw_prompts, config, seed=run.config.seed))
-    run.save("policy", models.policy)
     run.save("value", models.value)
+    run.save("policy", models.policy)
 
 
 def evaluate(run: Run, split: str = "test") -> list[dict]:
@@ -242,8 +242,24 @@ def evaluate(run: Run, split: str = "test") -> list[dict]:
     return rows
 
 
-STAGES = {"pretrain": pretrain, "sft": fine_tune, "preferences": collect_preferences,
-          "reward-model": train_reward_model, "ppo": fine_tune_with_ppo, "evaluate": evaluate}
+class Step(NamedTuple):
+    """A stage as a step of the pipeline, and as a command."""
+
+    run: Callable[[Run], object]
+    needs: tuple[str, ...]             # models it starts from
+    makes: tuple[str, ...]             # what it adds to the run folder, the last one last
+    log: str | None = None             # its name in metrics.jsonl
+
+
+STAGES = {
+    "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"), "pretraining"),
+    "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"), "SFT"),
+    "preferences": Step(collect_preferences, ("sft",), ("preferences.jsonl",)),
+    "reward-model": Step(train_reward_model, ("sft",), ("reward",), "reward model"),
+    "ppo": Step(fine_tune_with_ppo, ("sft", "reward"), ("value", "policy"), "PPO"),
+    "evaluate": Step(evaluate, ("base", "sft", "reward", "policy"),
+                     ("samples.jsonl", "report.html")),
+}
 
 
 def create(folder: Path, config: RunConfig) -> Run:

@@ -220,7 +220,8 @@ def test_stage_after_stage_makes_the_same_folder_as_a_whole_run(capsys):
     assert call("pretrain", "--name", "a", *FLAGS) == 0
     for stage in list(pipeline.STAGES)[1:]:
         assert call(stage, "a") == 0
-        assert f"written to runs/a: {', '.join(cli.PRODUCTS[stage])}" in capsys.readouterr().out
+        made = ", ".join(pipeline.STAGES[stage].makes)
+        assert f"written to runs/a: {made}" in capsys.readouterr().out
     by_stage, whole = files("runs/a"), files("whole/a")
     assert {name.removeprefix("runs/"): data for name, data in by_stage.items()} == {
         name.removeprefix("whole/"): data for name, data in whole.items()}
@@ -242,7 +243,7 @@ def finished(made_once):
 @pytest.mark.parametrize("stage", list(pipeline.STAGES)[1:])
 def test_what_a_stage_made_is_never_replaced(stage, finished, capsys):
     message = one_line(capsys, stage, "old", "--seed", "3")
-    assert f"already has {', '.join(cli.PRODUCTS[stage])}; give --name NEW" in message
+    assert f"already has {pipeline.STAGES[stage].makes[-1]}; give --name NEW" in message
 
 
 def test_a_stage_again_in_a_new_folder_starts_with_a_copy_of_what_it_needs(finished):

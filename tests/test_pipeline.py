@@ -45,7 +45,7 @@ STEPS = {"pretraining": 15, "SFT": 8, "reward model": 5, "PPO": 2}
 def whole(folder, config=TINY) -> pipeline.Run:
     run = pipeline.create(folder, config)
     for stage in pipeline.STAGES.values():
-        stage(run)
+        stage.run(run)
     report.write_report(run.folder)
     return run
 
@@ -172,7 +172,7 @@ def test_stages_run_from_a_fresh_start_each_give_the_bits_of_the_whole_run(run, 
     folder = tmp_path / "first"
     pipeline.create(folder, TINY)
     for stage in pipeline.STAGES.values():
-        stage(pipeline.Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
+        stage.run(pipeline.Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
     first, again = contents(run.folder), contents(folder)
     assert [name for name in again if again[name] != first[name]] == []
 
@@ -181,7 +181,7 @@ def test_the_reward_model_collects_preferences_where_there_are_none(run, tmp_pat
     folder = tmp_path / "first"
     pipeline.create(folder, TINY)
     for name in ("pretrain", "sft", "reward-model"):
-        pipeline.STAGES[name](pipeline.Run(folder, TINY))
+        pipeline.STAGES[name].run(pipeline.Run(folder, TINY))
     for name in ("preferences.jsonl", "reward/model.safetensors"):
         assert (folder / name).read_bytes() == (run.folder / name).read_bytes()
 
@@ -233,7 +233,7 @@ def test_the_saved_reward_model_scores_what_it_was_normalised_on_as_0_and_1(run,
     folder = tmp_path / "first"
     pipeline.create(folder, TINY)
     for name in ("pretrain", "sft", "preferences"):
-        pipeline.STAGES[name](pipeline.Run(folder, TINY))
+        pipeline.STAGES[name].run(pipeline.Run(folder, TINY))
     monkeypatch.setattr(pipeline, "score_replies", record)
     pipeline.train_reward_model(pipeline.Run(folder, TINY))
     (rows,) = seen
@@ -267,7 +267,7 @@ def test_a_missing_model_names_the_stage_that_makes_it(tmp_path, name, stage):
 def test_a_stage_too_early_says_what_it_lacks(tmp_path, stage):
     run = pipeline.create(tmp_path / "new", TINY)
     with pytest.raises(FileNotFoundError, match="run the stage that makes it first"):
-        pipeline.STAGES[stage](run)
+        pipeline.STAGES[stage].run(run)
 
 
 def test_a_model_of_another_size_is_refused(run):

@@ -38,6 +38,8 @@ class PretrainingConfig:
 
     def __post_init__(self):
         require_positive(self, "steps", "batch_size", "lr", "max_grad_norm")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must not be negative, got {self.warmup}")
         if self.window < 2:
             raise ValueError(f"window must be at least 2, got {self.window}: the first token of a "
                              "window has nothing before it to be predicted from")

@@ -42,6 +42,8 @@ class RewardModelConfig:
 
     def __post_init__(self):
         require_positive(self, "steps", "batch_size", "lr", "max_grad_norm")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must not be negative, got {self.warmup}")
 
 
 @dataclass(frozen=True)

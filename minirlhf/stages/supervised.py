@@ -37,6 +37,8 @@ class SFTConfig:
 
     def __post_init__(self):
         require_positive(self, "steps", "batch_size", "lr", "max_grad_norm")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must not be negative, got {self.warmup}")
 
 
 def encode_demonstrations(rows: Sequence[dict], tokenizer: Tokenizer) -> list[tuple]:
