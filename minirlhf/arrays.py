@@ -70,6 +70,12 @@ class Backend:
 NUMPY = Backend("numpy", np, np.asarray, np.asarray, lambda: None)
 
 
+def to_host(x: Array) -> np.ndarray:
+    """The array on the host: x itself if it is NumPy's, else a copy fetched from the device."""
+    xp = array_module(x)
+    return x if xp is np else xp.asnumpy(x)
+
+
 def cupy_problem() -> str | None:
     """None if CuPy can compute here, else the reason it cannot.
 
@@ -171,4 +177,4 @@ def check_prefix_mask(mask: Array) -> None:
         row = int(gaps.any(axis=1).argmax())
         raise ValueError(
             f"mask must be a prefix of each row (right padding), but row {row} is False before it "
-            "is True; shift the row to the left, or see the conformance variants for interior gaps")
+            "is True; shift the row's tokens together")

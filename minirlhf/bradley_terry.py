@@ -63,6 +63,8 @@ def bradley_terry_loss(score_chosen: Any, score_rejected: Any, margin: Any = 0.0
     check_same_shape(score_chosen=score_chosen, score_rejected=score_rejected)
     if getattr(margin, "shape", ()) != ():
         check_same_shape(score_chosen=score_chosen, margin=margin)
+    else:
+        margin = float(margin)              # a NumPy number would turn float32 into float64
     xp = array_module(value(score_chosen), value(score_rejected), margin)
     every_pair = xp.ones(score_chosen.shape, dtype=bool)
     return masked_mean(softplus(score_rejected - score_chosen + margin), every_pair, count)

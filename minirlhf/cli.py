@@ -16,6 +16,7 @@ import tyro
 from minirlhf import pipeline, report
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.run import Run, create
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
 
 OVERVIEW = """\
@@ -115,7 +116,7 @@ def run_all(argv: Sequence[str]) -> None:
 
 
 def new_run(program: str, description: str, argv: Sequence[str],
-            name: str = "toy") -> pipeline.Run:
+            name: str = "toy") -> Run:
     """Parse the flags of a program that starts a run folder, and make the folder.
 
     `name` is the run's name where the flags give none.
@@ -123,7 +124,7 @@ def new_run(program: str, description: str, argv: Sequence[str],
     args = tyro.cli(New, prog=program, args=argv, description=description,
                     default=New(name=name, settings=default_settings(argv)))
     check_name(args.name)
-    return pipeline.create(args.out / args.name, args.settings)
+    return create(args.out / args.name, args.settings)
 
 
 def run_stage(name: str, argv: Sequence[str]) -> None:
@@ -147,7 +148,7 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     print(f"written to {run.folder}: {', '.join(stage.makes)}")
 
 
-def continued(name: str, args: Continue) -> pipeline.Run:
+def continued(name: str, args: Continue) -> Run:
     """The run folder a stage works in.  Everything is checked before anything is written.
 
     Raises FileNotFoundError if there is no such run or it lacks a model that the stage starts
@@ -156,12 +157,13 @@ def continued(name: str, args: Continue) -> pipeline.Run:
     stage, source = pipeline.STAGES[name], args.out / args.run
     if not (source / "config.json").exists():
         raise FileNotFoundError(f"there is no run {source}")
-    origin = pipeline.Run(source, args.settings)
+    check_changes(name, source, args.settings)
+    origin = Run(source, args.settings)
     for needed in stage.needs:
         origin.load(needed)
     if args.name is not None:
         check_name(args.name)
-        run = pipeline.create(args.out / args.name, args.settings)
+        run = create(args.out / args.name, args.settings)
         copy_earlier(name, source, run.folder)
         return run
     if (source / stage.makes[-1]).exists():
@@ -170,6 +172,25 @@ def continued(name: str, args: Continue) -> pipeline.Run:
     origin.check()
     write_json(source / "config.json", asdict(args.settings))
     return origin
+
+
+def check_changes(name: str, source: Path, after: RunConfig) -> None:
+    """Raise ValueError for a changed setting that an earlier stage has already used.
+
+    The run's config.json says how its models were made, and must stay true.
+    """
+    stages = list(pipeline.STAGES)
+    used = {setting: stage for stage in stages[:stages.index(name)]
+            if (source / pipeline.STAGES[stage].makes[-1]).exists()
+            for setting in pipeline.STAGES[stage].settings}
+    before = from_dict(RunConfig, read_json(source / "config.json"))
+    old, new = asdict(before), asdict(after)
+    for setting, stage in used.items():
+        section, _, key = setting.partition(".")
+        was, now = (d[section][key] if key else d[section] for d in (old, new))
+        if was != now:
+            raise ValueError(f"{setting} cannot change here: {stage} has already used it; start "
+                             f"there with --name NEW, or leave the setting as it was")
 
 
 def copy_earlier(name: str, source: Path, target: Path) -> None:
@@ -216,7 +237,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"a run name is one folder name, such as toy or low-beta; got {name!r}")
 
 
-def show(run: pipeline.Run) -> None:
+def show(run: Run) -> None:
     """Print what the run found, and write its report."""
     samples = read_jsonl(run.folder / "samples.jsonl")
     print(f"\n{report.examples_text(samples)}\n")

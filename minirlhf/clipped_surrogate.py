@@ -62,6 +62,7 @@ def clipped_surrogate_loss(logprobs: Any, old_logprobs: Array, advantages: Array
                      mask=mask)
     xp = array_module(value(logprobs), old_logprobs, advantages, mask)
     old_logprobs, advantages = xp.where(mask, old_logprobs, 0), xp.where(mask, advantages, 0)
+    clip_ratio = float(clip_ratio)          # a NumPy number would turn float32 into float64
     ratio = exp(where(mask, logprobs, 0) - old_logprobs)
     limited = where(advantages >= 0,
                     minimum(ratio, 1 + clip_ratio), maximum(ratio, 1 - clip_ratio))
@@ -99,7 +100,7 @@ def clipped_value_loss(values: Any, old_values: Array, returns: Array, mask: Arr
     check_same_shape(values=values, old_values=old_values, returns=returns, mask=mask)
     xp = array_module(value(values), old_values, returns, mask)
     old_values, returns = xp.where(mask, old_values, 0), xp.where(mask, returns, 0)
-    values = where(mask, values, 0)
+    values, clip_range = where(mask, values, 0), float(clip_range)
     error = values - returns
     clipped_error = clip(values, old_values - clip_range, old_values + clip_range) - returns
     worse = maximum(error * error, clipped_error * clipped_error)

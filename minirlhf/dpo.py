@@ -46,4 +46,4 @@ def dpo_loss(chosen: Any, rejected: Any, ref_chosen: Any, ref_rejected: Any, bet
     xp = array_module(*(value(x) for x in sides.values()))
     h = (chosen - ref_chosen) - (rejected - ref_rejected)
     every_pair = xp.ones(chosen.shape, dtype=bool)
-    return masked_mean(softplus(-beta * h), every_pair, count)
+    return masked_mean(softplus(-float(beta) * h), every_pair, count)

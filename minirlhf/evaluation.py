@@ -12,8 +12,9 @@ from math import sqrt
 
 import numpy as np
 
-from minirlhf.arrays import array_module
-from minirlhf.rollout import Models, join, response_logprobs, score_replies
+from minirlhf.arrays import array_module, to_host
+from minirlhf.parameters import Parameters
+from minirlhf.rollout import join, response_logprobs, score_replies
 from minirlhf.sampling import sample
 from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
@@ -22,13 +23,15 @@ from minirlhf.world.gold import gold
 GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "finished")
 
 
-def evaluate(name: str, models: Models, model: ModelConfig, tokenizer: Tokenizer,
-             prompts: Sequence[dict], max_new: int, *, rng: np.random.Generator,
-             raw: bool = False, batch_size: int = 256, progress=iter) -> list[dict]:
-    """Let models.policy answer each prompt once; one row a reply.
+def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Parameters,
+             model: ModelConfig, tokenizer: Tokenizer, prompts: Sequence[dict], max_new: int, *,
+             rng: np.random.Generator, temperature: float = 1.0, raw: bool = False,
+             batch_size: int = 256, progress=iter) -> list[dict]:
+    """Let a policy answer each prompt once; one row a reply.
 
     prompts: {"prompt", "kind", ...} rows, copied into the result.  raw: ask in plain text instead
-    of the chat template, as one would ask a base model that never saw a template.
+    of the chat template, as one would ask a base model that never saw a template.  Give every
+    model a generator of the same seed: a reply then owes its luck to the same random numbers.
 
     A row gains: model, reply, ended, length (tokens), score (reward model), kl = Σ_t log π − log
     π_ref in nats, the policy asked as it was and the reference by the template.
@@ -38,21 +41,20 @@ def evaluate(name: str, models: Models, model: ModelConfig, tokenizer: Tokenizer
         part = prompts[start:start + batch_size]
         templates = [tokenizer.prompt(row["prompt"]) for row in part]
         asked = [tokenizer.encode(row["prompt"]) for row in part] if raw else templates
-        samples = sample(models.policy, model, asked, max_new, rng=rng)
+        samples = sample(policy, model, asked, max_new, rng=rng, temperature=temperature)
         xp = array_module(samples.tokens)
         sequences, sequence_mask = join(templates, samples)
-        reference = response_logprobs(models.reference, model, sequences, sequence_mask,
-                                      samples.tokens.shape[1])
-        kl = xp.where(samples.mask, samples.logprobs - reference, 0).sum(axis=1)
-        tokens, mask, kl = (a if xp is np else xp.asnumpy(a)
-                            for a in (samples.tokens, samples.mask, kl))
-        replies = strip(tokens, mask)
-        scores = score_replies(models.reward, model,
+        ref_logprobs = response_logprobs(reference, model, sequences, sequence_mask,
+                                         samples.tokens.shape[1], temperature)
+        kl = xp.where(samples.mask, samples.logprobs - ref_logprobs, 0).sum(axis=1)
+        replies = strip(to_host(samples.tokens), to_host(samples.mask))
+        scores = score_replies(reward, model,
                                [t + r for t, r in zip(templates, replies, strict=True)])
         rows += [{**row, "model": name, "reply": tokenizer.decode(reply),
                   "ended": reply[-1] == model.eos_id, "length": len(reply),
                   "score": float(s), "kl": float(k)}
-                 for row, reply, s, k in zip(part, replies, scores, kl, strict=True)]
+                 for row, reply, s, k in zip(part, replies, to_host(scores), to_host(kl),
+                                                 strict=True)]
     return rows
 
 

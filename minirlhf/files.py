@@ -1,6 +1,7 @@
-"""Files that are whole or absent: everything is written to a temporary name, then renamed.
+"""Files that are whole or absent: they are written to a temporary name, then renamed.
 
-A reader of a run folder, a second process or a power cut never sees half a file.
+A reader of a run folder, a second process or a power cut never sees half a file.  Only logs are
+appended to, a line at a time.
 """
 
 import json

@@ -56,7 +56,7 @@ def group_advantages(scores: Array, group_size: int, normalize: bool = True,
     centered = differences - differences.mean(axis=1, keepdims=True)
     if normalize:
         variance = (centered * centered).sum(axis=1, keepdims=True) / (group_size - 1)
-        centered = centered / (variance ** 0.5 + eps)
+        centered = centered / (variance ** 0.5 + float(eps))
     return centered.reshape(-1)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from minirlhf.arrays import Array, array_module, check_mask, check_ndim, check_same_shape
 from minirlhf.autograd import refuse_tensors, value
 from minirlhf.ops import exp, log_softmax, mul, sub, sum, where
+from minirlhf.tokens import last_token
 
 
 def kl_estimate(logprobs: Any, ref_logprobs: Any, estimator: str = "k1") -> Any:
@@ -94,7 +95,7 @@ def penalized_objective(reward: Any, kl: Any, beta: float) -> Any:
     """
     refuse_tensors("penalized_objective", beta=beta)
     check_same_shape(reward=reward, kl=kl)
-    return sub(reward, mul(kl, beta))
+    return sub(reward, mul(kl, float(beta)))
 
 
 def penalized_rewards(scores: Array, logprobs: Array, ref_logprobs: Array, mask: Array,
@@ -130,9 +131,7 @@ def penalized_rewards(scores: Array, logprobs: Array, ref_logprobs: Array, mask:
         raise ValueError(f"scores {scores.shape} must have one entry a row of mask {mask.shape}")
     xp = array_module(scores, logprobs, ref_logprobs, mask)
     k1 = xp.where(mask, logprobs, 0) - xp.where(mask, ref_logprobs, 0)
-    tokens_from_here = xp.cumsum(mask[:, ::-1], axis=1, dtype=int)[:, ::-1]
-    last = mask & (tokens_from_here == 1)                # nowhere True in a row without a token
-    return xp.where(last, scores[:, None], 0) - beta * k1
+    return xp.where(last_token(mask), scores[:, None], 0) - float(beta) * k1
 
 
 def adaptive_beta(beta: float, observed_kl: float, target_kl: float, horizon: float,

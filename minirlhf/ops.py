@@ -27,27 +27,26 @@ def op(function):
     return function
 
 
-def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
-    """Sum dy over the axes along which an input of `shape` was broadcast.
+def unbroadcast(dy: Array, a: Any) -> Array | None:
+    """The gradient of an input `a` that NumPy broadcast: dy summed over the copies.
 
-    If y_ij = x_j was copied along i, then dx_j = Σ_i dy_ij.
+    If y_ij = x_j was copied along i, then dx_j = Σ_i dy_ij.  None where `a` is a constant, whose
+    gradient nobody asks for.
     """
-    if dy.shape == shape:
+    if not isinstance(a, Tensor):
+        return None
+    if dy.shape == a.shape:
         return dy
-    dy = dy.sum(axis=tuple(range(dy.ndim - len(shape))))
-    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and dy.shape[i] != 1)
+    dy = dy.sum(axis=tuple(range(dy.ndim - a.ndim)))
+    stretched = tuple(i for i, n in enumerate(a.shape) if n == 1 and dy.shape[i] != 1)
     return dy.sum(axis=stretched, keepdims=True) if stretched else dy
 
 
-def _shape(a: Any) -> tuple[int, ...]:
-    return getattr(a, "shape", ())
-
-
 def _row_sum(x: Array) -> Array:
-    """Σ over the last axis, kept as an axis of length 1.  A matrix-vector product is the fastest
-    way to sum short rows."""
-    xp = array_module(x)
-    return (x @ xp.ones(x.shape[-1], dtype=x.dtype))[..., None]
+    """Σ over the last axis, kept as an axis of length 1.  One matrix-vector product is the fastest
+    way to sum many short rows."""
+    n = x.shape[-1]
+    return (x.reshape(-1, n) @ array_module(x).ones(n, dtype=x.dtype)).reshape(*x.shape[:-1], 1)
 
 
 # --- elementary arithmetic, with NumPy's broadcasting --------------------------------------------
@@ -56,7 +55,7 @@ def _row_sum(x: Array) -> Array:
 def add(a, b):
     """y = a + b.     da = dy,  db = dy"""
     def vjp(dy):
-        return unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b))
+        return unbroadcast(dy, a), unbroadcast(dy, b)
     return record(value(a) + value(b), (a, b), vjp)
 
 
@@ -64,7 +63,7 @@ def add(a, b):
 def sub(a, b):
     """y = a − b.     da = dy,  db = −dy"""
     def vjp(dy):
-        return unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b))
+        return unbroadcast(dy, a), unbroadcast(-dy, b)
     return record(value(a) - value(b), (a, b), vjp)
 
 
@@ -74,18 +73,20 @@ def mul(a, b):
     x, z = value(a), value(b)
 
     def vjp(dy):
-        return unbroadcast(dy * z, _shape(a)), unbroadcast(dy * x, _shape(b))
+        return unbroadcast(dy * z, a), unbroadcast(dy * x, b)
     return record(x * z, (a, b), vjp)
 
 
 @op
 def div(a, b):
-    """y = a/b.     da = dy/b,  db = −dy·a/b²"""
-    x, z = value(a), value(b)
+    """y = a/b.     da = dy/b,  db = −dy·a/b² = −da·y"""
+    z = value(b)
+    y = value(a) / z
 
     def vjp(dy):
-        return unbroadcast(dy / z, _shape(a)), unbroadcast(-dy * x / (z * z), _shape(b))
-    return record(x / z, (a, b), vjp)
+        da = dy / z
+        return unbroadcast(da, a), unbroadcast(-da * y, b)
+    return record(y, (a, b), vjp)
 
 
 @op
@@ -98,10 +99,10 @@ def power(a, b):
         xp = array_module(y)
         da = db = None
         if isinstance(a, Tensor):
-            da = unbroadcast(dy * z * x ** (z - (z != 0)), _shape(a))
+            da = unbroadcast(dy * z * x ** (z - (z != 0)), a)
         if isinstance(b, Tensor):
             log_x = xp.log(xp.where(y == 0, 1, x).astype(y.dtype, copy=False))
-            db = unbroadcast(dy * y * log_x, _shape(b))
+            db = unbroadcast(dy * y * log_x, b)
         return da, db
     return record(y, (a, b), vjp)
 
@@ -121,8 +122,8 @@ def matmul(a, b):
         z2 = z[:, None] if column else z
         dy = dy[..., None] if column else dy                    # give the dropped axes back:
         dy = dy[..., None, :] if row else dy                    # (..., M, N) in every case
-        da = unbroadcast(dy @ z2.swapaxes(-1, -2), x2.shape)
-        db = unbroadcast(x2.swapaxes(-1, -2) @ dy, z2.shape)
+        da = unbroadcast(dy @ z2.swapaxes(-1, -2), Tensor(x2))
+        db = unbroadcast(x2.swapaxes(-1, -2) @ dy, Tensor(z2))
         return da.reshape(x.shape), db.reshape(z.shape)
     return record(x @ z, (a, b), vjp)
 
@@ -153,11 +154,11 @@ def softplus(a):
     """y = log(1 + eᵃ) = max(a, 0) + log(1 + e^−|a|), which cannot overflow.     da = dy·σ(a)"""
     x = value(a)
     xp = array_module(x)
-    y = xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
+    tail = xp.log1p(xp.exp(-abs(x)))
 
     def vjp(dy):
-        return (dy * xp.exp(x - y),)                    # σ(x) = eˣ/(1 + eˣ) = exp(x − softplus(x))
-    return record(y, (a,), vjp)
+        return (dy * xp.exp(-(xp.maximum(-x, 0) + tail)),)          # σ(x) = exp(−softplus(−x))
+    return record(xp.maximum(x, 0) + tail, (a,), vjp)
 
 
 @op
@@ -168,8 +169,8 @@ def minimum(a, b):
 
     def vjp(dy):
         first = x <= z
-        return (unbroadcast(xp.where(first, dy, 0), _shape(a)),
-                unbroadcast(xp.where(first, 0, dy), _shape(b)))
+        return (unbroadcast(xp.where(first, dy, 0), a),
+                unbroadcast(xp.where(first, 0, dy), b))
     return record(xp.minimum(x, z), (a, b), vjp)
 
 
@@ -181,8 +182,8 @@ def maximum(a, b):
 
     def vjp(dy):
         first = x >= z
-        return (unbroadcast(xp.where(first, dy, 0), _shape(a)),
-                unbroadcast(xp.where(first, 0, dy), _shape(b)))
+        return (unbroadcast(xp.where(first, dy, 0), a),
+                unbroadcast(xp.where(first, 0, dy), b))
     return record(xp.maximum(x, z), (a, b), vjp)
 
 
@@ -211,8 +212,8 @@ def where(condition, a, b):
     xp = array_module(condition, value(a), value(b))
 
     def vjp(dy):
-        return (None, unbroadcast(xp.where(condition, dy, 0), _shape(a)),
-                unbroadcast(xp.where(condition, 0, dy), _shape(b)))
+        return (None, unbroadcast(xp.where(condition, dy, 0), a),
+                unbroadcast(xp.where(condition, 0, dy), b))
     return record(xp.where(condition, value(a), value(b)), (condition, a, b), vjp)
 
 
@@ -252,7 +253,7 @@ def masked_mean(a, mask, count=None):
         if count == 0:
             raise ValueError(f"mean over no token: the mask {mask.shape} has no True entry "
                              "(give count=, the tokens of the whole step, to let it count as 0)")
-    if count <= 0:
+    if not count > 0:
         raise ValueError(f"count must be a positive number of tokens, got {count}")
     count = float(count)                    # a NumPy integer would turn float32 into float64
     x = value(a)
@@ -288,7 +289,8 @@ def index(a, key):
     Raises TypeError for an index array: with those an entry may be taken twice, and its gradients
     would have to add.
     """
-    if any(isinstance(k, list) or _shape(k) for k in (key if isinstance(key, tuple) else (key,))):
+    keys = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(k, list) or getattr(k, "shape", ()) for k in keys):
         raise TypeError("an index array was given; a Tensor takes ints and slices, and embedding() "
                         "or a product with one-hot rows looks up many entries")
     x = value(a)

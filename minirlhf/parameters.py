@@ -19,10 +19,20 @@ Tree = Any
 
 
 class Parameters(dict):
-    """A nested dict whose leaves are views of `flat`, in the order of `names`."""
+    """A nested dict whose leaves are views of `flat`, in the order of `layout`.
+
+    To change a leaf write into it (`leaf[...] = new`): a leaf that is replaced is a view no more,
+    and an optimizer would update the buffer without it.
+    """
 
     flat: Array
-    names: tuple[str, ...]
+    layout: tuple[tuple[str, tuple[int, ...]], ...]        # (name, shape) of every leaf
+
+    def __deepcopy__(self, memo) -> "Parameters":
+        return pack(self)                                   # copied one by one, leaves would part
+
+    def __reduce__(self):
+        return pack, (tree_map(lambda leaf: leaf, self),)
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -68,7 +78,7 @@ def pack(tree: dict) -> Parameters:
 
     params = Parameters(tree_map(view, tree))
     params.flat = flat
-    params.names = tuple(name for name, _ in leaves(tree))
+    params.layout = tuple((name, leaf.shape) for name, leaf in leaves(tree))
     return params
 
 
@@ -87,9 +97,12 @@ def buffers(*trees: Tree) -> Iterator[tuple[Array, ...]]:
     """Yield matching arrays of several trees of one shape.
 
     Where all trees are `Parameters` there is one tuple, the flat buffers; otherwise one a leaf,
-    matched by name.  Raises ValueError if the names differ.
+    matched by name.  Raises ValueError if names, or shapes in flat buffers, differ.
     """
     if all(isinstance(tree, Parameters) for tree in trees):
+        if len({tree.layout for tree in trees}) > 1:
+            raise ValueError("the trees hold leaves of other names, shapes or order, so their "
+                             "flat buffers do not match")
         yield tuple(tree.flat for tree in trees)
         return
     first, *others = (dict(leaves(tree)) for tree in trees)

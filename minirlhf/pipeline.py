@@ -10,103 +10,20 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
                 report.html
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import cached_property
-from math import isfinite
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from minirlhf import evaluation, transformer
-from minirlhf.arrays import select_backend
-from minirlhf.files import append_jsonl, read_jsonl, write_json, write_jsonl
+from minirlhf.arrays import to_host
+from minirlhf.files import read_jsonl, write_json, write_jsonl
 from minirlhf.parameters import Parameters, copy
 from minirlhf.rollout import Models, Reply, generate, score_replies
-from minirlhf.settings import RunConfig
-from minirlhf.sources import Source, load_tokenizer
+from minirlhf.run import Run, bar
 from minirlhf.stages import ppo, pretraining, reward_model, supervised
-from minirlhf.stages.training import Stage, step_rng
-from minirlhf.transformer import ModelConfig
-
-
-class Run:
-    """A run folder: its settings, its models, its logs."""
-
-    def __init__(self, folder: Path, config: RunConfig):
-        self.folder, self.config = Path(folder), config
-        self.backend = select_backend(config.backend)
-        self.source: Source = config.text or config.world
-
-    def rng(self, stage: Stage, step: int = 0) -> np.random.Generator:
-        return step_rng(self.config.seed, stage, step)
-
-    @cached_property
-    def tokenizer(self):
-        base = self.folder / "base"
-        return load_tokenizer(base) if base.exists() else self.source.tokenizer()
-
-    @cached_property
-    def model(self) -> ModelConfig:
-        return ModelConfig(self.tokenizer.vocab_size, **asdict(self.config.model))
-
-    def save(self, name: str, params: Parameters) -> None:
-        transformer.save(self.folder / name, params, self.model, self.tokenizer)
-
-    def check(self) -> None:
-        """Read the data and measure the prompts, so that a mistake shows before any work.
-
-        Raises ValueError or OSError if this run could not come to its end.
-        """
-        longest = max(len(self.tokenizer.prompt(row["prompt"])) for row in self.source.prompts())
-        if longest + self.config.ppo.max_new > self.model.context:
-            raise ValueError(f"the longest prompt ({longest} tokens) and ppo.max_new "
-                             f"({self.config.ppo.max_new}) must fit model.context "
-                             f"({self.model.context})")
-
-    def load(self, name: str) -> Parameters:
-        """One of the run's models.
-
-        Raises FileNotFoundError saying which stage makes it, ValueError if it has another size
-        than the run's settings say.
-        """
-        if not (self.folder / name / "model.safetensors").exists():
-            maker = next(stage for stage, step in STAGES.items() if name in step.makes)
-            raise FileNotFoundError(f"{self.folder} has no {name}/ model yet; run the stage that "
-                                    f"makes it first ({maker})")
-        params, model = transformer.load(self.folder / name, backend=self.backend.name)
-        if model != self.model:
-            raise ValueError(f"{self.folder / name} holds a {model}, but the settings of this run "
-                             f"want a {self.model}")
-        return params
-
-    def follow(self, stage: str, steps: int, numbers: Iterator[dict]) -> None:
-        """Run a stage to its end under a progress bar, and log every step.
-
-        Raises FloatingPointError naming the step if a number is not finite: nothing good follows.
-        """
-        with tqdm(total=steps, desc=f"{stage:>16}", mininterval=0.5) as bar:
-            for step, row in enumerate(numbers):
-                row = {key: float(number) for key, number in row.items()}
-                broken = [key for key, number in row.items() if not isfinite(number)]
-                if broken:
-                    raise FloatingPointError(f"{stage}, step {step}: {', '.join(broken)} is not "
-                                             "finite; try a smaller learning rate")
-                append_jsonl(self.folder / "metrics.jsonl", [{"stage": stage, "step": step} | row])
-                bar.set_postfix({key: f"{row[key]:.3g}" for key in SHOWN if key in row},
-                                refresh=False)
-                bar.update()
-
-
-SHOWN = ("loss", "score", "kl", "objective", "length", "explained_variance")   # beside the bars
-
-
-def bar(description: str):
-    """A progress bar to wrap around batches."""
-    return lambda batches: tqdm(batches, desc=f"{description:>16}")
-
+from minirlhf.stages.training import Stage
 
 # --- the stages, in order, each followed by its helpers ------------------------------------------
 
@@ -140,7 +57,7 @@ def collect_preferences(run: Run) -> None:
         write_jsonl(run.folder / "preferences.jsonl", run.source.rows)
         return
     config, rng = run.config.preferences, run.rng(Stage.PREFERENCES)
-    held_out = [row["prompt"] for row in run.source.prompts() if row["split"] != "train"]
+    held_out = [row["prompt"] for row in run.source.prompts() if row["split"] == "test"]
     prompts = run.source.draw_prompts(config.prompts, rng) + held_out
     replies = reply_groups(run, run.load("sft"), prompts, rng)
     write_jsonl(run.folder / "preferences.jsonl", (
@@ -154,7 +71,7 @@ def reply_groups(run: Run, params: Parameters, prompts: list[str],
     k = run.config.preferences.replies
     asked = [run.tokenizer.prompt(prompt) for prompt in prompts for _ in range(k)]
     replies = generate(params, run.model, run.tokenizer, asked, run.config.ppo.max_new, rng=rng,
-                       progress=bar("preferences"))
+                       temperature=run.config.ppo.temperature, progress=bar("preferences"))
     return [replies[i:i + k] for i in range(0, len(replies), k)]
 
 
@@ -163,25 +80,35 @@ def train_reward_model(run: Run) -> None:
     config = run.config.reward
     if not (run.folder / "preferences.jsonl").exists():
         collect_preferences(run)
-    comparisons = read_jsonl(run.folder / "preferences.jsonl")
+    comparisons = read_preferences(run.folder / "preferences.jsonl")
     training = [row for row in comparisons if row["split"] == "train"]
     groups = reward_model.group_comparisons(training, run.tokenizer)
-    rng = run.rng(Stage.REWARD_MODEL)
-    reward = transformer.with_scalar_head(run.load("sft"), rng=rng)
+    reward = transformer.with_scalar_head(run.load("sft"), rng=run.rng(Stage.INITIALIZE, 1))
     run.follow("reward model", config.steps,
                reward_model.train(reward, run.model, groups, config, seed=run.config.seed))
-    scored = score_replies(reward, run.model, sft_conversations(run, rng))
+    scored = to_host(score_replies(reward, run.model, sft_conversations(run)))
     reward_model.normalize(reward, float(scored.mean()), float(scored.std()))
     run.save("reward", reward)
     write_json(run.folder / "reward" / "accuracy.json",
                held_out_accuracy(run, reward, [r for r in comparisons if r["split"] == "test"]))
 
 
-def sft_conversations(run: Run, rng: np.random.Generator, n: int = 1024) -> list[list[int]]:
+def read_preferences(path: Path) -> list[dict]:
+    """The rows of a run's preferences.jsonl.  Raises ValueError for one that lacks a field."""
+    rows = read_jsonl(path)
+    for row in rows:
+        missing = {"prompt", "chosen", "rejected", "split", "kind"} - set(row)
+        if missing:
+            raise ValueError(f"{path}: a row lacks {', '.join(sorted(missing))}: {row}")
+    return rows
+
+
+def sft_conversations(run: Run, n: int = 1024) -> list[list[int]]:
     """Training prompts with the SFT model's replies, as token ids, to normalise scores on."""
+    rng = run.rng(Stage.NORMALIZE)
     asked = [run.tokenizer.prompt(text) for text in run.source.draw_prompts(n, rng)]
     replies = generate(run.load("sft"), run.model, run.tokenizer, asked, run.config.ppo.max_new,
-                       rng=rng)
+                       rng=rng, temperature=run.config.ppo.temperature)
     return [prompt + run.tokenizer.response(*reply)
             for prompt, reply in zip(asked, replies, strict=True)]
 
@@ -233,10 +160,10 @@ def evaluate(run: Run, split: str = "test") -> list[dict]:
     prompts = [row for row in run.source.prompts() if row["split"] == split for _ in range(k)]
     sft, reward = run.load("sft"), run.load("reward")
     for name in ("base", "sft", "policy"):
-        models = Models(policy=run.load(name), value={}, reward=reward, reference=sft)
         rows += evaluation.evaluate(
-            name, models, run.model, run.tokenizer, prompts, run.config.ppo.max_new,
-            rng=run.rng(Stage.EVALUATE), raw=name == "base", progress=bar(f"asking {name}"))
+            name, run.load(name), reward, sft, run.model, run.tokenizer, prompts,
+            run.config.ppo.max_new, rng=run.rng(Stage.EVALUATE), raw=name == "base",
+            temperature=run.config.ppo.temperature, progress=bar(f"asking {name}"))
     rows = evaluation.with_gold(rows) if run.source.simulated else rows
     write_jsonl(run.folder / "samples.jsonl", rows)
     return rows
@@ -248,29 +175,19 @@ class Step(NamedTuple):
     run: Callable[[Run], object]
     needs: tuple[str, ...]             # models it starts from
     makes: tuple[str, ...]             # what it adds to the run folder, the last one last
+    settings: tuple[str, ...] = ()     # the settings it reads first: a later change would be a lie
     log: str | None = None             # its name in metrics.jsonl
 
 
 STAGES = {
-    "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"), "pretraining"),
-    "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"), "SFT"),
-    "preferences": Step(collect_preferences, ("sft",), ("preferences.jsonl",)),
-    "reward-model": Step(train_reward_model, ("sft",), ("reward",), "reward model"),
-    "ppo": Step(fine_tune_with_ppo, ("sft", "reward"), ("value", "policy"), "PPO"),
+    "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"),
+                     ("seed", "text", "model", "pretraining", "world.corpus_words"), "pretraining"),
+    "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"),
+                ("sft", "world.demonstration_count", "world.habits"), "SFT"),
+    "preferences": Step(collect_preferences, ("sft",), ("preferences.jsonl",),
+                        ("preferences", "world.panel", "ppo.temperature", "ppo.max_new")),
+    "reward-model": Step(train_reward_model, ("sft",), ("reward",), ("reward",), "reward model"),
+    "ppo": Step(fine_tune_with_ppo, ("sft", "reward"), ("value", "policy"), ("ppo",), "PPO"),
     "evaluate": Step(evaluate, ("base", "sft", "reward", "policy"),
-                     ("samples.jsonl", "report.html")),
+                     ("samples.jsonl", "report.html"), ("evaluation",)),
 }
-
-
-def create(folder: Path, config: RunConfig) -> Run:
-    """Make the run folder and write its settings, before any work.
-
-    Raises FileExistsError if the folder exists: results are never overwritten by another run.
-    """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; choose another --name, or remove it")
-    run = Run(folder, config)
-    run.check()
-    write_json(folder / "config.json", asdict(config))
-    return run

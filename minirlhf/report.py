@@ -79,7 +79,7 @@ def accuracy_text(accuracy: dict[str, dict]) -> str:
         best = f"{row['best']:.3f}" if "best" in row else "–"
         lines.append(f"{kind:<26}{row['accuracy']:>9.3f}{row['standard_error']:>9.3f}{best:>9}"
                      f"{row['pairs']:>9}")
-    if "best" in accuracy["all"]:
+    if "best" in accuracy.get("all", {}):
         lines.append("best: what a perfect model of the labelers would reach, given how often "
                      "they contradict themselves")
     return "\n".join(lines)
@@ -127,7 +127,7 @@ def across_seeds(tables: Sequence[dict], accuracies: Sequence[dict]) -> str:
     lines += ["\nThe reward model on held-out prompts; *best* is what the labelers' known "
               "probabilities allow.\n", "| prompts | accuracy | best | by seed |",
               "|---|---|---|---|"]
-    for kind in accuracies[0]:
+    for kind in (k for k in accuracies[0] if all(k in table for table in accuracies)):
         hits, best = ([table[kind][key] for table in accuracies] for key in ("accuracy", "best"))
         lines.append(f"| {kind} | {'{:.3f} ± {:.3f}'.format(*interval(hits))} | "
                      f"{np.mean(best):.3f} | {' '.join(f'{hit:.2f}' for hit in hits)} |")
@@ -161,7 +161,7 @@ def write_report(folder: Path) -> Path:
 def headline(table: dict[str, dict[str, float]]) -> str:
     policy, sft = table["policy"], table["sft"]
     if "gold" not in policy:
-        return (f"The reward model's score rose from {sft['score']:+.2f} to {policy['score']:+.2f} "
+        return (f"The reward model's score went from {sft['score']:+.2f} to {policy['score']:+.2f} "
                 f"at a KL of {policy['kl']:.1f} nats a reply.  There is no gold score for real "
                 "people's comparisons: whether people prefer the new replies, only people can say.")
     return (f"Gold score on test prompts: base {table['base']['gold']:+.2f}, SFT "

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module
+from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import Tokenizer, pad_left, pad_right, strip, token_logprobs
 from minirlhf.transformer import ModelConfig, logits, scores, values
@@ -83,18 +83,17 @@ def response_values(params, config: ModelConfig, sequences: Array, sequence_mask
 
 
 def score_replies(params, config: ModelConfig, rows: Sequence[Sequence[int]],
-                  batch_size: int = 256) -> np.ndarray:
+                  batch_size: int = 256) -> Array:
     """The scalar head's score of each row of prompt and response tokens, padded on the right.
 
-    Returns a host array (N,); long lists are scored a batch at a time.
+    (N,), where the parameters are; long lists are scored a batch at a time.
     """
     xp = array_module(params["wte"]["weight"])
     parts = []
     for start in range(0, len(rows), batch_size):
         tokens, mask = pad_right(rows[start:start + batch_size])
         parts.append(scores(params, config, xp.asarray(tokens), xp.asarray(mask)))
-    together = xp.concatenate(parts)
-    return together if xp is np else xp.asnumpy(together)
+    return xp.concatenate(parts)
 
 
 def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]], max_new: int,
@@ -107,13 +106,12 @@ def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]
     samples = sample(models.policy, config, prompts, max_new, rng=rng, temperature=temperature)
     sequences, sequence_mask = join(prompts, samples)
     R = samples.tokens.shape[1]
-    xp = array_module(sequences)
-    rows = strip(*(a if xp is np else xp.asnumpy(a) for a in (sequences, sequence_mask)))
+    rows = strip(to_host(sequences), to_host(sequence_mask))
     return Rollout(
         sequences, sequence_mask, samples.mask, samples.logprobs,
         response_logprobs(models.reference, config, sequences, sequence_mask, R, temperature),
         response_values(models.value, config, sequences, sequence_mask, R),
-        xp.asarray(score_replies(models.reward, config, rows)))
+        score_replies(models.reward, config, rows))
 
 
 def join(prompts: Sequence[Sequence[int]], samples: Samples) -> tuple[Array, Array]:
@@ -142,7 +140,6 @@ def generate(params, config: ModelConfig, tokenizer: Tokenizer,
     for start in progress(range(0, len(prompts), batch_size)):
         samples = sample(params, config, prompts[start:start + batch_size], max_new, rng=rng,
                          **settings)
-        xp = array_module(samples.tokens)
-        rows = strip(*(a if xp is np else xp.asnumpy(a) for a in (samples.tokens, samples.mask)))
+        rows = strip(to_host(samples.tokens), to_host(samples.mask))
         replies += [Reply(tokenizer.decode(row), row[-1] == config.eos_id) for row in rows]
     return replies

@@ -59,6 +59,8 @@ class KeyValueCache:
         s += self.prompt_bias if start == 0 else self.bias[..., :end]
         s -= s.max(axis=-1, keepdims=True)
         p = xp.exp(s, out=s)
+        if layer == len(self.keys) - 1:                       # the last layer has read them all
+            self.filled = end
         o = p @ self.values[layer][:, :end].transpose(0, 2, 1, 3)             # (B, H, n, D)
         o /= p.sum(axis=-1, keepdims=True)
         return o.transpose(0, 2, 1, 3).reshape(B, n, C3 // 3)
@@ -81,7 +83,8 @@ def filter_logits(logits: Array, top_k: int = 0, top_p: float = 1.0) -> Array:
         p /= p.sum(axis=-1, keepdims=True)
         reached_before = xp.cumsum(p, axis=-1) - p >= top_p
         ranked = xp.where(reached_before, -xp.inf, ranked)
-        xp.put_along_axis(logits := xp.empty_like(logits), order, ranked, axis=-1)
+        logits = xp.empty_like(logits)
+        xp.put_along_axis(logits, order, ranked, axis=-1)
     return logits
 
 
@@ -122,7 +125,6 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
     positions = position_ids(mask)
     for t in range(max_new):
         hidden = trunk(params, config, tokens, positions, cache.attend)[:, -1]       # (B, C)
-        cache.filled += tokens.shape[1]
         z = language_head(params, hidden)                                            # (B, V)
         if temperature == 0:
             chosen = z.argmax(axis=-1)

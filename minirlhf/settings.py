@@ -6,7 +6,7 @@ Frozen dataclasses, nested by stage; each field's description is also the help o
 
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 from minirlhf.sources import Comparisons, ToyWorld
 from minirlhf.stages.ppo import PPOConfig
@@ -87,6 +87,9 @@ class RunConfig:
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         rows = {"pretraining.window": self.pretraining.window, "ppo.max_new": self.ppo.max_new}
+        if self.text is None and self.world.corpus_words < self.pretraining.window:
+            raise ValueError(f"world.corpus_words ({self.world.corpus_words}) must be at least "
+                             f"pretraining.window ({self.pretraining.window})")
         if self.text is not None:
             rows["text.max_tokens + ppo.max_new"] = self.text.max_tokens + self.ppo.max_new
         for name, tokens in rows.items():
@@ -98,7 +101,7 @@ class RunConfig:
 def from_dict(kind: type, saved: dict):
     """The configuration that `asdict` made `saved` of, e.g. a run's config.json.
 
-    Raises ValueError naming a setting that `kind` does not have.
+    Raises ValueError naming a setting that `kind` does not have, or that has another type.
     """
     if not isinstance(saved, dict):
         raise ValueError(f"the settings of a {kind.__name__} must be an object, got {saved!r}")
@@ -109,12 +112,20 @@ def from_dict(kind: type, saved: dict):
 
     def restore(name: str, value):
         wanted = types[name]
-        if isinstance(value, dict):
-            wanted = next(t for t in (wanted, *get_args(wanted)) if is_dataclass(t))
-            return from_dict(wanted, value)
-        if wanted is Path:
+        choices = [t for t in (wanted, *get_args(wanted)) if isinstance(t, type)]
+        nested = [t for t in choices if is_dataclass(t)]
+        if isinstance(value, dict) and nested:
+            return from_dict(nested[0], value)
+        if isinstance(value, str) and Path in choices:
             return Path(value)
-        return tuple(value) if isinstance(value, list) else value
+        several = get_origin(wanted) is tuple
+        value = tuple(value) if several and isinstance(value, list) else value
+        accepted = (*choices, int) if float in choices else tuple(choices)
+        if several != isinstance(value, tuple) or not all(
+                isinstance(one, accepted) for one in (value if several else (value,))):
+            raise ValueError(f"{kind.__name__}.{name} must be "
+                             f"{' or '.join(t.__name__ for t in choices)}, got {value!r}")
+        return value
 
     return kind(**{name: restore(name, value) for name, value in saved.items()})
 

@@ -5,8 +5,6 @@ base model comes before them).  A source supplies all of these, and the pipeline
 nothing else.
 """
 
-import gzip
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +14,9 @@ from typing import Protocol
 import numpy as np
 import tyro
 
-from minirlhf.files import read_json
 from minirlhf.rollout import Reply
-from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, WordTokenizer, load_word_tokenizer
+from minirlhf.text import read_comparisons, train_byte_pairs
+from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, WordTokenizer
 from minirlhf.world import grammar
 from minirlhf.world.corpus import web_corpus
 from minirlhf.world.demonstrations import Habits, demonstrations
@@ -51,9 +49,9 @@ class Source(Protocol):
 class ToyWorld:
     """The embedded world, with a panel of simulated labelers who vote on each comparison."""
 
-    corpus_words: int = 550_000
+    corpus_words: int = 3_000_000
     """words of the web-like corpus"""
-    demonstration_count: int = 600
+    demonstration_count: int = 1000
     """demonstrations, imperfect on purpose"""
     habits: Habits = field(default_factory=Habits)
     """how often the writers of demonstrations do what they should not"""
@@ -155,7 +153,7 @@ class Comparisons:
         return [row | {"kind": "human", "split": split[row["prompt"]]} for row in rows]
 
     @cached_property
-    def byte_pairs(self) -> "BytePairTokenizer":
+    def byte_pairs(self) -> Tokenizer:
         """The vocabulary, learned from the training pairs."""
         return train_byte_pairs((row[key] for row in self.all_rows if row["split"] == "train"
                                  for key in ("prompt", "chosen", "rejected")), self.vocab_size)
@@ -195,83 +193,3 @@ class Comparisons:
 
     def draw_prompts(self, n: int, rng: np.random.Generator) -> list[str]:
         return [self.training[i]["prompt"] for i in rng.integers(len(self.training), size=n)]
-
-
-def read_comparisons(path: Path) -> list[dict]:
-    """The {"prompt", "chosen", "rejected"} rows of a JSONL or JSONL.gz file; other fields are left.
-
-    Pairs whose sides are equal or empty are left out, since they teach nothing.  Raises ValueError
-    naming file and line of a row that is not such an object, FileNotFoundError for no file.
-    """
-    rows = []
-    opened = gzip.open if str(path).endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as problem:
-                raise ValueError(f"{path}:{number}: not JSON ({problem})") from None
-            fields = ("prompt", "chosen", "rejected")
-            if not isinstance(row, dict) or not all(isinstance(row.get(f), str) for f in fields):
-                raise ValueError(f'{path}:{number}: wanted an object with the texts "prompt", '
-                                 f'"chosen" and "rejected", got {line.strip()[:80]}')
-            prompt, chosen, rejected = (row[f].strip() for f in fields)
-            if prompt and chosen and rejected and chosen != rejected:
-                rows.append({"prompt": canonical_prompt(prompt), "chosen": chosen,
-                             "rejected": rejected})
-    if not rows:
-        raise ValueError(f"{path}: no pair with a prompt and two different replies")
-    return rows
-
-
-def canonical_prompt(text: str) -> str:
-    """A prompt without the marks of a transcript: a leading "Human:", a trailing "Assistant:"."""
-    return text.strip().removeprefix("Human:").removesuffix("Assistant:").strip()
-
-
-class BytePairTokenizer(Tokenizer):
-    """Byte-level BPE by the `tokenizers` library: any text can be encoded."""
-
-    def __init__(self, library_tokenizer):
-        self.library = library_tokenizer
-        self.vocab_size = library_tokenizer.get_vocab_size()
-
-    def encode(self, text: str) -> list[int]:
-        return self.library.encode(text).ids
-
-    def decode(self, ids) -> str:
-        return self.library.decode(list(ids), skip_special_tokens=True).strip()
-
-    def definition(self) -> dict:
-        return json.loads(self.library.to_str())
-
-
-def train_byte_pairs(texts, vocab_size: int) -> BytePairTokenizer:
-    """Learn a byte-level BPE vocabulary; special tokens take the first ids."""
-    library = _tokenizers()
-    tokenizer = library.Tokenizer(library.models.BPE())
-    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = library.decoders.ByteLevel()
-    tokenizer.train_from_iterator(texts, library.trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
-        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet()))
-    return BytePairTokenizer(tokenizer)
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer that a model folder of a run holds."""
-    path = Path(folder) / "tokenizer.json"
-    if read_json(path)["model"]["type"] == "WordLevel":
-        return load_word_tokenizer(folder)
-    return BytePairTokenizer(_tokenizers().Tokenizer.from_file(str(path)))
-
-
-def _tokenizers():
-    try:
-        import tokenizers
-    except ImportError:
-        raise RuntimeError("text of your own wants the `tokenizers` library: "
-                           "pip install 'minirlhf[text]'") from None
-    return tokenizers

@@ -75,11 +75,13 @@ class WordTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Raises ValueError naming a word that is not in the vocabulary."""
-        try:
-            return [self.ids[word] for word in text.split()]
-        except KeyError as unknown:
-            raise ValueError(f"the word {unknown} is not in the vocabulary of {self.vocab_size} "
-                             f"words; it stands in {text!r}") from None
+        ids = [self.ids.get(word, PAD) for word in text.split()]
+        if ids and min(ids) < len(SPECIAL_TOKENS):                # "<eos>" is no word either
+            unknown = next(w for w, i in zip(text.split(), ids, strict=True)
+                           if i < len(SPECIAL_TOKENS))
+            raise ValueError(f"the word {unknown!r} is not in the vocabulary of {self.vocab_size} "
+                             f"words; it stands in {text!r}")
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(self.words[i] for i in ids if i >= len(SPECIAL_TOKENS))

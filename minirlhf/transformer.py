@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module, check_mask, check_ndim, select_backend
+from minirlhf.arrays import Array, array_module, check_mask, check_ndim, select_backend, to_host
 from minirlhf.files import read_json, read_tensors, write_json, write_tensors
 from minirlhf.ops import (
     add,
@@ -193,6 +193,9 @@ _WANTED = {"model_type": ("gpt2",), "activation_function": ("gelu_new", "gelu_py
            "layer_norm_epsilon": (1e-5,), "scale_attn_weights": (True,),
            "scale_attn_by_inverse_layer_idx": (False,), "tie_word_embeddings": (True,),
            "add_cross_attention": (False,)}
+# the names of the sizes, there and here
+_SIZES = {"vocab_size": "vocab_size", "n_positions": "context", "n_embd": "channels",
+          "n_head": "heads", "n_layer": "layers"}
 
 
 def save(folder: Path, params: Parameters, config: ModelConfig,
@@ -207,16 +210,13 @@ def save(folder: Path, params: Parameters, config: ModelConfig,
     write_json(Path(folder) / "config.json", {
         "model_type": "gpt2",
         "architectures": ["GPT2ForSequenceClassification" if scalar_head else "GPT2LMHeadModel"],
-        "vocab_size": sizes["vocab_size"], "n_positions": sizes["context"],
-        "n_embd": sizes["channels"], "n_head": sizes["heads"], "n_layer": sizes["layers"],
+        **{theirs: sizes[ours] for theirs, ours in _SIZES.items()},
         "n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
         "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "initializer_range": 0.02,
         "scale_attn_weights": True, "tie_word_embeddings": True,
         "bos_token_id": sizes["eos_id"], "eos_token_id": sizes["eos_id"],
         "pad_token_id": sizes["pad_id"], "dtype": str(params.flat.dtype),
         **({"id2label": {"0": "score"}, "label2id": {"score": 0}} if scalar_head else {})})
-    xp = array_module(params.flat)
-    to_host = (lambda a: a) if xp is np else xp.asnumpy
     write_tensors(Path(folder) / "model.safetensors", {
         name if name.startswith("score.") else f"transformer.{name}": to_host(leaf)
         for name, leaf in leaves(params)})
@@ -239,10 +239,11 @@ def load(folder: Path, dtype: str = "float32",
         if name in settings and settings[name] not in allowed:
             raise ValueError(f"{folder / 'config.json'}: {name} is {settings[name]!r}, but this "
                              f"trunk has {' or '.join(map(repr, allowed))}")
-    config = ModelConfig(
-        vocab_size=settings["vocab_size"], context=settings["n_positions"],
-        channels=settings["n_embd"], heads=settings["n_head"], layers=settings["n_layer"],
-        pad_id=settings.get("pad_token_id"), eos_id=settings.get("eos_token_id"))
+    missing = [name for name in _SIZES if name not in settings]
+    if missing:
+        raise ValueError(f"{folder / 'config.json'}: {', '.join(missing)} is missing")
+    config = ModelConfig(**{ours: settings[theirs] for theirs, ours in _SIZES.items()},
+                         pad_id=settings.get("pad_token_id"), eos_id=settings.get("eos_token_id"))
     tensors = {name.removeprefix("transformer."): tensor
                for name, tensor in read_tensors(folder / "model.safetensors").items()}
     tree = initialize(config, rng=np.random.default_rng(0))               # names and shapes

@@ -1,10 +1,13 @@
-"""What the tests share: the way to the host, comparison, and Hypothesis strategies."""
+"""What the tests share: the way to the host, comparison, files, and Hypothesis strategies."""
+
+import json
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import strategies as st
 
 from minirlhf.arrays import array_module
+from minirlhf.stages.training import update
 
 
 def host(x) -> np.ndarray:
@@ -32,6 +35,41 @@ def assert_same(actual, wanted, message=""):
 def prefix_mask(lengths, width: int) -> np.ndarray:
     """The mask (B, R) of right padding: row b is True in its first lengths[b] slots."""
     return np.arange(width) < np.asarray(lengths)[:, None]
+
+
+def pair(prompt, chosen="good", rejected="bad", **more) -> dict:
+    """A row of people's comparisons."""
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | more
+
+
+def write_rows(path, rows, opener=open):
+    """A JSONL file of rows; texts among them are written as they are."""
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.write("".join(row if isinstance(row, str) else json.dumps(row) + "\n"
+                           for row in rows))
+    return path
+
+
+def warmup_then_cosine(steps: int, peak: float, warmup: int) -> list[float]:
+    """The learning rate of every step, longhand: a line up to the peak, half a cosine down to a
+    tenth of it."""
+    rates = [peak * (i + 1) / warmup for i in range(warmup)]
+    for i in range(steps - warmup):
+        rates.append(peak * (0.55 + 0.45 * np.cos(np.pi * i / (steps - warmup))))
+    return rates
+
+
+def record_updates(monkeypatch, stage) -> list[tuple]:
+    """(loss function's name, learning rate, max_grad_norm) of each update that a stage will make,
+    in a list that fills as it trains."""
+    given = []
+
+    def record(loss, params, state, lr, max_grad_norm, *args):
+        given.append((loss.__name__, lr, max_grad_norm))
+        return update(loss, params, state, lr, max_grad_norm, *args)
+
+    monkeypatch.setattr(stage, "update", record)
+    return given
 
 
 # --- Hypothesis strategies: they make NumPy arrays; `backend.asarray` moves them -----------------

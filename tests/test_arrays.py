@@ -20,6 +20,7 @@ from minirlhf.arrays import (
     cupy_problem,
     register_array_type,
     select_backend,
+    to_host,
 )
 
 # --- which library an array belongs to -----------------------------------------------------------
@@ -54,6 +55,19 @@ def test_a_subclass_of_a_numpy_array_belongs_to_numpy(tmp_path):
 def test_a_registered_type_belongs_to_its_library_and_numbers_join_it(fakelib):
     assert array_module(FakeArray()) is fakelib
     assert array_module(1.0, FakeArray(), 2) is fakelib
+
+
+def test_an_array_of_the_host_goes_to_the_host_as_itself_and_another_is_fetched(fakelib):
+    x, fetched, there = np.ones(2), np.zeros(3), FakeArray()
+    fakelib.asnumpy = {there: fetched}.__getitem__
+    assert to_host(x) is x and to_host(there) is fetched
+
+
+def test_a_fetched_array_has_its_bits(backend, rng):
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    got = to_host(backend.asarray(x))
+    assert type(got) is np.ndarray
+    assert_same(got, x)
 
 
 def test_arrays_of_two_libraries_in_one_call_are_refused_by_name(fakelib):

@@ -1,5 +1,6 @@
 """Laws of the command line: one clear line for a mistake, and nothing half-written."""
 
+import gzip
 import json
 import re
 import shutil
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from minirlhf import cli, pipeline
-from minirlhf.files import read_json, read_jsonl
+from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
-from minirlhf.sources import Comparisons
+from minirlhf.sources import Comparisons, ToyWorld
 
 FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
@@ -129,7 +130,8 @@ def test_a_name_that_is_not_a_folder_name_is_refused(name, capsys):
     ("--sft.steps", "0", "SFTConfig.steps must be positive, got 0"),
     ("--ppo.clip-ratio", "-0.2", "PPOConfig.clip_ratio must be positive, got -0.2"),
     ("--reward.lr", "nan", "RewardModelConfig.lr must be positive, got nan"),
-    ("--ppo.beta", "-1", "beta must not be negative"),
+    ("--ppo.beta", "-1", "beta must be 0 or more, got -1"),
+    ("--ppo.beta", "nan", "beta must be 0 or more, got nan"),
     ("--model.heads", "3", "must be a multiple of model.heads (3)"),
     ("--preferences.replies", "1", "2 replies"),
     ("--world.panel", "nobody", "odd number of labelers"),
@@ -162,6 +164,15 @@ def test_a_bad_line_of_a_preferences_file_is_named(capsys):
     assert "people.jsonl:3: not JSON" in one_line(capsys, "run", "--preferences", "people.jsonl")
 
 
+def test_a_file_that_is_not_whole_or_not_utf8_is_named(capsys):
+    good = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
+    Path("people.jsonl.gz").write_bytes(gzip.compress(good * 9)[:-9])
+    assert "people.jsonl.gz: not a whole gzip file" in one_line(
+        capsys, "run", "--preferences", "people.jsonl.gz")
+    Path("people.jsonl").write_bytes(good + good.replace(b"a", b"\xff"))
+    assert "people.jsonl:2: not UTF-8" in one_line(capsys, "run", "--preferences", "people.jsonl")
+
+
 def test_a_missing_run_is_named(capsys):
     assert "there is no run runs/nothing" in one_line(capsys, "ppo", "nothing")
     assert "there is no run other/nothing" in one_line(capsys, "ppo", "nothing", "--out", "other")
@@ -176,7 +187,12 @@ def test_a_stage_wants_its_run_first(capsys):
 
 
 @pytest.mark.parametrize("text, told", [("{oops", "not JSON"), ("[]", "must be an object"),
-                                        ('{"sead": 1}', "no setting sead")])
+                                        ('{"sead": 1}', "no setting sead"),
+                                        ('{"seed": "0"}', "RunConfig.seed must be int"),
+                                        ('{"seed": [0]}', "RunConfig.seed must be int"),
+                                        ('{"seed": {}}', "RunConfig.seed must be int"),
+                                        ('{"ppo": {"beta": null}}', "PPOConfig.beta must be"),
+                                        ('{"ppo": 7}', "RunConfig.ppo must be PPOConfig")])
 def test_a_damaged_config_is_named(text, told, capsys):
     Path("runs/toy").mkdir(parents=True)
     Path("runs/toy/config.json").write_text(text)
@@ -242,7 +258,7 @@ def finished(made_once):
 
 @pytest.mark.parametrize("stage", list(pipeline.STAGES)[1:])
 def test_what_a_stage_made_is_never_replaced(stage, finished, capsys):
-    message = one_line(capsys, stage, "old", "--seed", "3")
+    message = one_line(capsys, stage, "old", "--evaluation.samples", "2")
     assert f"already has {pipeline.STAGES[stage].makes[-1]}; give --name NEW" in message
 
 
@@ -291,8 +307,87 @@ def test_a_stage_too_early_touches_nothing(capsys):
 
 def test_a_model_of_another_size_is_refused_before_anything_is_copied(capsys):
     assert call("pretrain", "--name", "p", *FLAGS) == 0
-    message = one_line(capsys, "sft", "p", "--name", "q", "--model.channels", "16")
+    settings = read_json("runs/p/config.json")
+    settings["model"]["channels"] = 16
+    write_json(Path("runs/p/config.json"), settings)
+    message = one_line(capsys, "sft", "p", "--name", "q")
     assert "channels=8" in message and "channels=16" in message
+
+
+# the setting, as flag and value; its name in the message; the first stage that uses it
+USED = [("--seed", "3", "seed", "pretrain"), ("--model.heads", "1", "model", "pretrain"),
+        ("--pretraining.lr", "0.1", "pretraining", "pretrain"),
+        ("--world.corpus-words", "2999", "world.corpus_words", "pretrain"),
+        ("--sft.lr", "0.1", "sft", "sft"),
+        ("--world.demonstration-count", "29", "world.demonstration_count", "sft"),
+        ("--preferences.prompts", "7", "preferences", "preferences"),
+        ("--world.panel", "careful", "world.panel", "preferences"),
+        ("--ppo.temperature", "0.5", "ppo.temperature", "preferences"),
+        ("--ppo.max-new", "7", "ppo.max_new", "preferences"),
+        ("--reward.lr", "0.1", "reward", "reward-model"), ("--ppo.beta", "0.7", "ppo", "ppo")]
+
+
+@pytest.mark.parametrize("flag, number, setting, user", USED, ids=[row[0] for row in USED])
+def test_a_setting_that_an_earlier_stage_has_used_cannot_change(flag, number, setting, user,
+                                                                finished, capsys):
+    """Neither in place nor in a new folder: its config.json would say of a copied model what is
+    not so.  Until the stage that uses it, and in that stage, the setting may change."""
+    stages = list(pipeline.STAGES)
+    for stage in stages[stages.index(user) + 1:]:
+        for more in ([], ["--name", "new"]):
+            assert f"{setting} cannot change here: {user} has already used it" in one_line(
+                capsys, stage, "old", flag, number, *more)
+    for stage in stages[1:stages.index(user) + 1]:
+        assert "already has" in one_line(capsys, stage, "old", flag, number)
+    if user != "pretrain":
+        assert call(user, "old", "--name", "new", flag, number) == 0
+        before, after = (read_json(f"runs/{name}/config.json") for name in ("old", "new"))
+        assert before != after
+
+
+def test_every_setting_of_a_run_is_used_by_some_stage():
+    """So that none can change unnoticed after its use; what the backend is changes no result but
+    by rounding."""
+    used = {setting for stage in pipeline.STAGES.values() for setting in stage.settings}
+    assert {field.name for field in fields(RunConfig)} == {
+        setting.split(".")[0] for setting in used} | {"backend"}
+    assert {f"world.{field.name}" for field in fields(ToyWorld)} <= used
+
+
+def test_a_change_that_is_refused_in_place_leaves_an_interrupted_run_as_it_was(capsys):
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    assert call("sft", "p") == 0
+    message = one_line(capsys, "preferences", "p", "--sft.steps", "5")
+    assert "sft cannot change here: sft has already used it; start there with --name" in message
+    assert call("preferences", "p", "--preferences.prompts", "5") == 0
+    assert read_json("runs/p/config.json")["preferences"]["prompts"] == 5
+
+
+def test_settings_of_an_earlier_stage_that_has_not_run_may_still_change(capsys):
+    """The reward model collects its own preferences where there are none."""
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    assert call("sft", "p") == 0
+    assert call("reward-model", "p", "--preferences.prompts", "5") == 0
+    assert read_json("runs/p/config.json")["preferences"]["prompts"] == 5
+    groups = {row["group"] for row in read_jsonl("runs/p/preferences.jsonl")
+              if row["split"] == "train"}
+    assert groups <= set(range(5))
+
+
+def test_a_model_whose_configuration_lacks_a_size_is_named(capsys):
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    settings = read_json("runs/p/base/config.json")
+    del settings["n_head"]
+    write_json(Path("runs/p/base/config.json"), settings)
+    assert "base/config.json: n_head is missing" in one_line(capsys, "sft", "p")
+
+
+def test_a_preference_that_lacks_a_field_is_named(finished, capsys):
+    rows = read_jsonl("runs/old/preferences.jsonl")
+    del rows[3]["chosen"]
+    write_jsonl(Path("runs/old/preferences.jsonl"), rows)
+    shutil.rmtree("runs/old/reward")
+    assert "preferences.jsonl: a row lacks chosen" in one_line(capsys, "reward-model", "old")
 
 
 def test_a_damaged_model_is_named(capsys):

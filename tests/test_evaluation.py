@@ -117,8 +117,8 @@ def asked(policy=None, raw=False, spread=0.2, **settings):
     reference, model = random_model(vocab=14, spread=spread)
     reward, _ = random_model(vocab=14, scalar_head=True, seed=1)
     models = Models(reference if policy is None else policy, {}, reward, reference)
-    return models, model, evaluate("name", models, model, WORDS, ASKED, 6, raw=raw,
-                                   rng=np.random.default_rng(0), **settings)
+    return models, model, evaluate("name", models.policy, reward, reference, model, WORDS, ASKED, 6,
+                                   raw=raw, rng=np.random.default_rng(0), **settings)
 
 
 def moved():
@@ -158,16 +158,28 @@ def test_the_sft_model_has_no_kl_to_itself():
     assert min(abs(row["kl"]) for row in rows) > 1e-3
 
 
-def kl_by_hand(models, model, one, context):
+def kl_by_hand(models, model, one, context, temperature=1.0):
     """Σ log π − log π_ref over a reply's tokens, the policy seeing `context`."""
     reply = WORDS.response(one["reply"], one["ended"])
 
     def total(params, start):
-        z = logits(params, model, np.array([start + reply]))[0]
+        z = logits(params, model, np.array([start + reply]))[0] / temperature
         p = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
         return sum(p[len(start) - 1 + t, token] for t, token in enumerate(reply))
 
     return total(models.policy, context) - total(models.reference, WORDS.prompt(one["prompt"]))
+
+
+def test_both_sides_of_the_kl_are_taken_at_the_temperature_of_the_replies():
+    models, model, rows = asked(moved(), temperature=0.5)
+    assert rows != asked(moved())[2]
+    plain = [row for row in rows if len(row["reply"].split()) + row["ended"] == row["length"]]
+    assert plain
+    for one in plain:
+        context = WORDS.prompt(one["prompt"])
+        wanted = kl_by_hand(models, model, one, context, temperature=0.5)
+        assert one["kl"] == pytest.approx(wanted, rel=1e-8)
+        assert abs(wanted / kl_by_hand(models, model, one, context) - 1) > 0.01
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -187,9 +199,9 @@ def test_raw_prompts_reach_the_sampler_without_a_template(monkeypatch):
     import minirlhf.evaluation as evaluation
     real = evaluation.sample
 
-    def record(params, config, prompts, max_new, *, rng):
+    def record(params, config, prompts, max_new, **more):
         seen.append(prompts)
-        return real(params, config, prompts, max_new, rng=rng)
+        return real(params, config, prompts, max_new, **more)
 
     monkeypatch.setattr(evaluation, "sample", record)
     asked(raw=True)

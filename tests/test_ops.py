@@ -315,11 +315,24 @@ def test_neither_forward_nor_backward_writes_to_anything_it_was_given(op, case, 
 def test_unbroadcast_sums_over_the_copies(shape, backend, rng):
     dy = rng.standard_normal((2, 3))
     x = np.zeros(shape)
-    got = ops.unbroadcast(backend.asarray(dy), shape)
+    got = ops.unbroadcast(backend.asarray(dy), Tensor(backend.asarray(x)))
     one_by_one = np.zeros(shape)
     places = np.broadcast_to(np.arange(x.size).reshape(shape), (2, 3))
     np.add.at(one_by_one.reshape(-1), places.ravel(), dy.ravel())
     assert_close(got, one_by_one)
+
+
+@pytest.mark.parametrize("constant", [2.0, np.float64(2), np.ones((2, 1)), np.ones((2, 3))],
+                         ids=["number", "NumPy number", "column", "same shape"])
+def test_unbroadcast_gives_a_constant_no_gradient(constant, backend):
+    dy = backend.asarray(np.ones((2, 3)))
+    if isinstance(constant, np.ndarray):
+        constant = backend.asarray(constant)
+    assert ops.unbroadcast(dy, constant) is None
+    for op in (ops.add, ops.sub, ops.mul, ops.div, ops.minimum, ops.maximum):
+        x = Tensor(dy)
+        assert [g is None for g in op(x, constant).vjp(dy)] == [False, True], op.__name__
+        assert [g is None for g in op(constant, x).vjp(dy)] == [True, False], op.__name__
 
 
 def gradients(f, *arrays, backend):
@@ -384,6 +397,24 @@ def test_softplus_and_its_slope_are_exact_far_out(x, backend):
     assert_close(da, slope, rtol=1e-13, atol=1e-300)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softplus_and_its_slope_have_their_limits_at_infinity(dtype, backend):
+    """log(1 + eᵃ) is 0 at −∞ with slope 0, and ∞ at ∞ with slope 1: never NaN."""
+    x = backend.asarray(np.array([-np.inf, np.inf], dtype))
+    _, da = value_and_grad(lambda a: ops.sum(ops.softplus(a)))(x)
+    assert_same(ops.softplus(x), np.array([0, np.inf], dtype))
+    assert_same(da, np.array([0, 1], dtype))
+
+
+def test_the_slope_of_a_quotient_does_not_underflow_with_the_square_of_its_divisor(backend):
+    """a = b = 10⁻²⁵ in float32: b² would be 0, yet db = −a/b² = −10²⁵ is a float32."""
+    tiny = backend.asarray(np.full(1, 1e-25, np.float32))
+    _, (da, db) = value_and_grad(lambda sides: ops.sum(ops.div(*sides)))([tiny, tiny])
+    assert_close(da, np.full(1, 1e25, np.float32), rtol=1e-6)
+    assert_close(db, np.full(1, -1e25, np.float32), rtol=1e-6)
+    assert da.dtype == db.dtype == np.float32
+
+
 # --- masks ---------------------------------------------------------------------------------------
 
 def test_where_never_lets_the_branch_not_taken_touch_value_or_gradient(backend):
@@ -439,7 +470,7 @@ def test_masked_mean_over_no_token_without_a_count_is_refused(backend):
         ops.masked_mean(backend.asarray(np.ones((2, 2))), backend.asarray(np.zeros((2, 2), bool)))
 
 
-@pytest.mark.parametrize("count", [0, -3])
+@pytest.mark.parametrize("count", [0, -3, float("nan"), np.float64("nan")])
 def test_a_count_that_is_not_positive_is_refused(count, backend):
     with pytest.raises(ValueError, match=f"positive number of tokens, got {count}"):
         ops.masked_mean(backend.asarray(np.ones(2)), backend.asarray(np.ones(2, bool)), count)

@@ -1,10 +1,14 @@
 """Named arrays that are views of one flat buffer."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from helpers import assert_same, host
 
 from minirlhf import parameters
+from minirlhf.optimizer import adamw_state, adamw_step
 from minirlhf.parameters import Parameters, buffers, count, leaves, pack, tree_map, zeros_like
 
 NAMES = ["wte.weight", "h.0.ln.weight", "h.0.ln.bias", "h.1.ln.weight", "h.1.ln.bias", "scale"]
@@ -131,6 +135,49 @@ def test_buffers_of_parameters_are_the_flat_ones_and_of_other_trees_the_leaves(t
     assert len(pairs) == len(NAMES)
     for (p, q), (_, leaf), (_, plain) in zip(pairs, leaves(params), leaves(tree), strict=True):
         assert p is leaf and q is plain
+
+
+def test_the_layout_tells_the_name_and_shape_of_every_leaf_in_the_order_of_the_buffer(tree):
+    shapes = [(4, 3), (3,), (3,), (3,), (3,), ()]
+    assert pack(tree).layout == zeros_like(pack(tree)).layout == tuple(
+        zip(NAMES, shapes, strict=True))
+
+
+@pytest.mark.parametrize("other", [
+    {"a": (3, 2), "b": (4,)}, {"a": (6,), "b": (4,)}, {"a": (2, 3), "c": (4,)},
+    {"b": (4,), "a": (2, 3)}, {"a": (2, 2), "b": (6,)}],
+    ids=["transposed", "flattened", "another name", "another order", "another cut"])
+def test_packed_trees_of_one_total_size_but_another_layout_are_refused(other, backend):
+    """Their flat buffers have one length, so only the layout tells that they do not match."""
+    params, gradients = (pack({name: backend.asarray(np.ones(shape)) for name, shape in t.items()})
+                         for t in ({"a": (2, 3), "b": (4,)}, other))
+    assert params.flat.shape == gradients.flat.shape
+    with pytest.raises(ValueError, match="other names, shapes or order"):
+        list(buffers(params, gradients))
+    state = adamw_state(params)
+    with pytest.raises(ValueError, match="other names, shapes or order"):
+        adamw_step(params, gradients, state, 0.1)
+    assert_same(params.flat, np.ones(10))
+    assert state["step"] == 0
+
+
+@pytest.mark.parametrize("duplicate", [
+    parameters.copy, deepcopy, lambda params: deepcopy([params])[0],
+    lambda params: pickle.loads(pickle.dumps(params))],
+    ids=["copy", "deepcopy", "deepcopy within a list", "pickle"])
+def test_a_duplicate_is_packed_and_independent_and_still_trains(duplicate, tree):
+    """An optimizer writes to the flat buffer: the leaves of the duplicate must show it."""
+    params = pack(tree)
+    before = values(params)
+    twin = duplicate(params)
+    assert type(twin) is Parameters and twin.layout == params.layout
+    assert_same_values(twin, before)
+    gradients = zeros_like(twin)
+    gradients.flat += 1
+    adamw_step(twin, gradients, adamw_state(twin), 0.1, weight_decay=0.0)
+    for name, leaf in leaves(twin):
+        assert abs(host(leaf) - before[name] + 0.1).max() < 1e-6, f"{name} did not move"
+    assert_same_values(params, before)
 
 
 def test_buffers_of_trees_with_different_numbers_of_leaves_are_refused(tree):

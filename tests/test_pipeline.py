@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import asdict, replace
 from math import isfinite
@@ -9,10 +10,11 @@ from math import isfinite
 import numpy as np
 import pytest
 
-from minirlhf import evaluation, pipeline, report, transformer
+from minirlhf import evaluation, pipeline, report, rollout, transformer
 from minirlhf.evaluation import GOLD_PARTS
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
-from minirlhf.rollout import score_replies
+from minirlhf.rollout import generate, score_replies
+from minirlhf.run import Run, create
 from minirlhf.settings import (
     EvaluationConfig,
     ModelSize,
@@ -27,6 +29,7 @@ from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.reward_model import RewardModelConfig
 from minirlhf.stages.supervised import SFTConfig
+from minirlhf.stages.training import Stage, step_rng
 
 TINY = RunConfig(
     backend="numpy", world=ToyWorld(corpus_words=3000, demonstration_count=30),
@@ -39,11 +42,14 @@ TINY = RunConfig(
 MODELS = ("base", "sft", "reward", "value", "policy")
 STAGE_MODULES = {"pretraining": pretraining, "SFT": supervised, "reward model": reward_model,
                  "PPO": ppo}
+PPO_NUMBERS = {"score", "kl", "objective", "beta", "length", "entropy", "explained_variance",
+               "policy_loss", "policy_grad_norm", "value_loss", "value_grad_norm",
+               "clip_fraction"}
 STEPS = {"pretraining": 15, "SFT": 8, "reward model": 5, "PPO": 2}
 
 
-def whole(folder, config=TINY) -> pipeline.Run:
-    run = pipeline.create(folder, config)
+def whole(folder, config=TINY) -> Run:
+    run = create(folder, config)
     for stage in pipeline.STAGES.values():
         stage.run(run)
     report.write_report(run.folder)
@@ -85,8 +91,8 @@ def test_each_model_folder_opens_by_itself(run, name):
 
 def test_each_stage_starts_from_the_model_before_it(run):
     base, sft, reward, value, policy = (run.load(name).flat for name in MODELS)
-    trunk = len(base)
-    for one, other in ((base, sft), (sft, policy), (sft, reward[:trunk]), (reward, value)):
+    trunk = len(base) - TINY.model.channels       # but the last bias: normalising has shifted it
+    for one, other in ((base, sft), (sft, policy), (sft[:trunk], reward[:trunk]), (reward, value)):
         assert 0 < np.abs(one - other).max() < 0.1
 
 
@@ -97,8 +103,7 @@ def test_every_step_of_every_stage_is_logged_with_finite_numbers(run):
     for row in rows:
         numbers = {key: x for key, x in row.items() if key not in ("stage", "step")}
         assert all(type(x) is float and isfinite(x) for x in numbers.values())
-        wanted = {"score", "kl", "length", "policy_loss", "value_loss", "explained_variance",
-                  "beta", "objective"} if row["stage"] == "PPO" else {"loss", "grad_norm", "lr"}
+        wanted = PPO_NUMBERS if row["stage"] == "PPO" else {"loss", "grad_norm", "lr"}
         assert set(numbers) == wanted
 
 
@@ -112,6 +117,113 @@ def test_held_out_prompts_of_the_preferences_are_never_training_prompts(run):
     assert len({row["group"] for row in rows if row["split"] == "train"}) <= 12
     assert {split[row["prompt"]] for row in read_jsonl(run.folder / "demonstrations.jsonl")} == {
         "train"}
+
+
+def copied(run, tmp_path, config=TINY) -> Run:
+    """A finished run's folder, to be written to, with other settings perhaps."""
+    shutil.copytree(run.folder, tmp_path / "copy")
+    return Run(tmp_path / "copy", config)
+
+
+def test_replies_are_compared_on_training_and_test_prompts_only(run, tmp_path, monkeypatch):
+    """Every test prompt is asked, so that all of them count in the accuracy; no validation prompt
+    is, since nothing would read its comparisons."""
+    asked = []
+
+    def record(params, model, tokenizer, prompts, *args, **more):
+        asked.extend(tuple(prompt) for prompt in prompts)
+        return generate(params, model, tokenizer, prompts, *args, **more)
+
+    monkeypatch.setattr(pipeline, "generate", record)
+    run = copied(run, tmp_path)
+    pipeline.collect_preferences(run)
+    of = {split: {tuple(run.tokenizer.prompt(row["prompt"])) for row in run.source.prompts()
+                  if row["split"] == split} for split in ("train", "validation", "test")}
+    assert set(asked) <= of["train"] | of["test"] and of["test"] <= set(asked)
+    assert len(asked) == 2 * (12 + len(of["test"]))
+    assert {row["split"] for row in read_jsonl(run.folder / "preferences.jsonl")} == {
+        "train", "test"}
+
+
+def test_the_reward_model_is_trained_on_the_comparisons_of_training_prompts_only(
+        run, tmp_path, monkeypatch):
+    """Each of them once, and none that its accuracy is measured on."""
+    seen = []
+
+    def record(params, model, groups, *args, **more):
+        seen.extend(groups)
+        return reward_model_train(params, model, groups, *args, **more)
+
+    reward_model_train = reward_model.train
+    monkeypatch.setattr(reward_model, "train", record)
+    run = copied(run, tmp_path)
+    pipeline.train_reward_model(run)
+    rows = [row for row in read_jsonl(run.folder / "preferences.jsonl") if row["split"] == "train"]
+    prompt = run.tokenizer.prompt
+    assert sorted((group.rows[chosen], group.rows[rejected])
+                  for group in seen for chosen, rejected in group.pairs) == sorted(
+        tuple(prompt(row["prompt"]) + run.tokenizer.response(row[side], row[f"{side}_ended"])
+              for side in ("chosen", "rejected")) for row in rows)
+    test = {tuple(prompt(row["prompt"])) for row in run.source.prompts() if row["split"] == "test"}
+    bot = prompt("")[-1]
+    assert seen and not test & {tuple(row[:row.index(bot) + 1]) for g in seen for row in g.rows}
+
+
+def test_the_reward_models_accuracy_is_measured_on_the_comparisons_of_test_prompts_only(
+        run, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(pipeline, "held_out_accuracy",
+                        lambda run, reward, rows: given.extend(rows) or {})
+    run = copied(run, tmp_path)
+    pipeline.train_reward_model(run)
+    assert given == [row for row in read_jsonl(run.folder / "preferences.jsonl")
+                     if row["split"] == "test"]
+
+
+def test_replies_are_sampled_at_one_temperature_in_every_stage(run, tmp_path, monkeypatch):
+    """The reward model judges, and is normalised on, replies like those that PPO will sample and
+    the evaluation will show."""
+    used = {}
+
+    def record(module, name):
+        real = getattr(module, name)
+
+        def recorded(*args, temperature=1.0, **more):
+            used.setdefault(stage, set()).add(temperature)
+            return real(*args, temperature=temperature, **more)
+        monkeypatch.setattr(module, name, recorded)
+
+    record(pipeline, "generate")
+    record(evaluation, "sample")
+    record(rollout, "sample")
+    run = copied(run, tmp_path, replace(TINY, ppo=replace(TINY.ppo, temperature=0.5)))
+    for stage, step in pipeline.STAGES.items():
+        if stage not in ("pretrain", "sft"):
+            step.run(run)
+    assert used == {stage: {0.5} for stage in ("preferences", "reward-model", "ppo", "evaluate")}
+
+
+def test_all_models_answer_with_random_numbers_of_one_seed(run, monkeypatch):
+    """A difference between two models is then not the luck of one of them."""
+    states = {}
+    monkeypatch.setattr(evaluation, "evaluate",
+                        lambda name, *_, rng, **more: states.update({name: rng.random(4)}) or [])
+    monkeypatch.setattr(pipeline, "write_jsonl", lambda *_: None)
+    pipeline.evaluate(Run(run.folder, TINY))
+    wanted = step_rng(TINY.seed, Stage.EVALUATE).random(4)
+    assert set(states) == {"base", "sft", "policy"}
+    assert all((numbers == wanted).all() for numbers in states.values())
+
+
+def test_one_models_replies_do_not_depend_on_which_models_are_asked_before_it(run, tmp_path):
+    """The same model under two names gives the same replies."""
+    run = copied(run, tmp_path)
+    shutil.rmtree(run.folder / "policy")
+    shutil.copytree(run.folder / "sft", run.folder / "policy")
+    rows = pipeline.evaluate(run)
+    sft, policy = ([row["reply"] for row in rows if row["model"] == name]
+                   for name in ("sft", "policy"))
+    assert sft == policy
 
 
 def test_all_models_answer_every_test_prompt(run):
@@ -132,8 +244,18 @@ def test_only_the_base_model_is_asked_without_the_template(run, monkeypatch):
     monkeypatch.setattr(evaluation, "evaluate",
                         lambda name, *_, raw, **more: asked.update({name: raw}) or [])
     monkeypatch.setattr(pipeline, "write_jsonl", lambda *_: None)
-    pipeline.evaluate(pipeline.Run(run.folder, TINY))
+    pipeline.evaluate(Run(run.folder, TINY))
     assert asked == {"base": True, "sft": False, "policy": False}
+
+
+def test_a_kind_without_pairs_has_no_accuracy(run):
+    """All replies to its prompts may coincide; the report has no line for it then."""
+    reward = run.load("reward")
+    rows = [row for row in read_jsonl(run.folder / "preferences.jsonl") if row["split"] == "test"]
+    some = [row for row in rows if row["kind"] in ("harm", "scary")]
+    assert set(pipeline.held_out_accuracy(run, reward, some)) == {"all", "harm", "scary"}
+    assert pipeline.held_out_accuracy(run, reward, []) == {}
+    assert report.accuracy_text({}).count("\n") == 0
 
 
 def test_accuracy_is_reported_in_all_and_by_kind_on_test_prompts(run):
@@ -170,18 +292,18 @@ def test_another_seed_gives_another_run(run, tmp_path):
 def test_stages_run_from_a_fresh_start_each_give_the_bits_of_the_whole_run(run, tmp_path):
     """Nothing passes from stage to stage but what lies in the folder."""
     folder = tmp_path / "first"
-    pipeline.create(folder, TINY)
+    create(folder, TINY)
     for stage in pipeline.STAGES.values():
-        stage.run(pipeline.Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
+        stage.run(Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
     first, again = contents(run.folder), contents(folder)
     assert [name for name in again if again[name] != first[name]] == []
 
 
 def test_the_reward_model_collects_preferences_where_there_are_none(run, tmp_path):
     folder = tmp_path / "first"
-    pipeline.create(folder, TINY)
+    create(folder, TINY)
     for name in ("pretrain", "sft", "reward-model"):
-        pipeline.STAGES[name].run(pipeline.Run(folder, TINY))
+        pipeline.STAGES[name].run(Run(folder, TINY))
     for name in ("preferences.jsonl", "reward/model.safetensors"):
         assert (folder / name).read_bytes() == (run.folder / name).read_bytes()
 
@@ -210,9 +332,9 @@ def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(r
         yield from ()
 
     monkeypatch.setattr(ppo, "train", record)
-    monkeypatch.setattr(pipeline.Run, "save", lambda *_: None)
-    monkeypatch.setattr(pipeline.Run, "follow", lambda self, stage, steps, numbers: list(numbers))
-    pipeline.fine_tune_with_ppo(pipeline.Run(run.folder, TINY))
+    monkeypatch.setattr(Run, "save", lambda *_: None)
+    monkeypatch.setattr(Run, "follow", lambda self, stage, steps, numbers: list(numbers))
+    pipeline.fine_tune_with_ppo(Run(run.folder, TINY))
     (models,) = seen
     for i, one in enumerate(models):
         for other in models[i + 1:]:
@@ -231,12 +353,13 @@ def test_the_saved_reward_model_scores_what_it_was_normalised_on_as_0_and_1(run,
         return score_replies(params, model, rows)
 
     folder = tmp_path / "first"
-    pipeline.create(folder, TINY)
+    create(folder, TINY)
     for name in ("pretrain", "sft", "preferences"):
-        pipeline.STAGES[name].run(pipeline.Run(folder, TINY))
+        pipeline.STAGES[name].run(Run(folder, TINY))
     monkeypatch.setattr(pipeline, "score_replies", record)
-    pipeline.train_reward_model(pipeline.Run(folder, TINY))
+    pipeline.train_reward_model(Run(folder, TINY))
     (rows,) = seen
+    assert len(rows) == 1024
     again = score_replies(run.load("reward"), run.model, rows)
     assert abs(again.mean()) < 1e-4 and abs(again.std() - 1) < 1e-4
     asked = {tuple(run.tokenizer.prompt(row["prompt"])) for row in run.source.prompts()
@@ -247,10 +370,45 @@ def test_the_saved_reward_model_scores_what_it_was_normalised_on_as_0_and_1(run,
 
 # --- mistakes ------------------------------------------------------------------------------------
 
+def test_the_numbers_of_an_interrupted_attempt_are_dropped_when_its_stage_runs_again(
+        run, tmp_path, monkeypatch):
+    """The log is then that of a run that was never interrupted, to the byte."""
+    again = create(tmp_path / "first", TINY)
+    real = supervised.train
+
+    def interrupted(*args, **more):
+        for step, numbers in enumerate(real(*args, **more)):
+            if step == 3:
+                raise KeyboardInterrupt
+            yield numbers
+
+    pipeline.pretrain(again)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(supervised, "train", interrupted)
+        pipeline.fine_tune(again)
+    assert len(read_jsonl(again.folder / "metrics.jsonl")) == STEPS["pretraining"] + 3
+    pipeline.fine_tune(again)
+    wanted = (run.folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    assert (again.folder / "metrics.jsonl").read_bytes().splitlines(keepends=True) == wanted[
+        :STEPS["pretraining"] + STEPS["SFT"]]
+    assert (again.load("sft").flat == run.load("sft").flat).all()
+
+
+@pytest.mark.parametrize("field", ["prompt", "chosen", "rejected", "split", "kind"])
+def test_a_preference_without_a_field_is_shown_with_its_file(tmp_path, field):
+    row = {"prompt": "p", "chosen": "a", "rejected": "b", "split": "train", "kind": "harm"}
+    write_jsonl(tmp_path / "preferences.jsonl", [row])
+    assert pipeline.read_preferences(tmp_path / "preferences.jsonl") == [row]
+    del row[field]
+    write_jsonl(tmp_path / "preferences.jsonl", [row])
+    with pytest.raises(ValueError, match=f"preferences.jsonl: a row lacks {field}: "):
+        pipeline.read_preferences(tmp_path / "preferences.jsonl")
+
+
 def test_an_existing_folder_is_refused_and_left_alone(run):
     before = contents(run.folder)
     with pytest.raises(FileExistsError, match="first exists already; choose another --name"):
-        pipeline.create(run.folder, replace(TINY, seed=5))
+        create(run.folder, replace(TINY, seed=5))
     assert contents(run.folder) == before
 
 
@@ -258,20 +416,20 @@ def test_an_existing_folder_is_refused_and_left_alone(run):
                                          ("reward", "reward-model"), ("policy", "ppo"),
                                          ("value", "ppo")])
 def test_a_missing_model_names_the_stage_that_makes_it(tmp_path, name, stage):
-    run = pipeline.create(tmp_path / "new", TINY)
+    run = create(tmp_path / "new", TINY)
     with pytest.raises(FileNotFoundError, match=rf"no {name}/ model yet; .*\({stage}\)"):
         run.load(name)
 
 
 @pytest.mark.parametrize("stage", ["sft", "preferences", "reward-model", "ppo", "evaluate"])
 def test_a_stage_too_early_says_what_it_lacks(tmp_path, stage):
-    run = pipeline.create(tmp_path / "new", TINY)
+    run = create(tmp_path / "new", TINY)
     with pytest.raises(FileNotFoundError, match="run the stage that makes it first"):
         pipeline.STAGES[stage].run(run)
 
 
 def test_a_model_of_another_size_is_refused(run):
-    other = pipeline.Run(run.folder, replace(TINY, model=replace(TINY.model, heads=1)))
+    other = Run(run.folder, replace(TINY, model=replace(TINY.model, heads=1)))
     with pytest.raises(ValueError, match="heads=2.* want .*heads=1"):
         other.load("base")
 
@@ -283,7 +441,7 @@ def test_a_number_that_is_not_finite_stops_the_run_by_stage_and_step(tmp_path, m
         raise AssertionError("one step too many")
 
     monkeypatch.setattr(pretraining, "train", breaks)
-    run = pipeline.create(tmp_path / "new", TINY)
+    run = create(tmp_path / "new", TINY)
     with pytest.raises(FloatingPointError, match="pretraining, step 1: loss, grad_norm is not fin"):
         pipeline.pretrain(run)
     assert not (run.folder / "base").exists()
@@ -292,7 +450,7 @@ def test_a_number_that_is_not_finite_stops_the_run_by_stage_and_step(tmp_path, m
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_learning_rate_that_explodes_is_noticed_in_training_itself(tmp_path):
     config = replace(TINY, pretraining=replace(TINY.pretraining, lr=1e30, warmup=0))
-    run = pipeline.create(tmp_path / "new", config)
+    run = create(tmp_path / "new", config)
     with pytest.raises(FloatingPointError, match="pretraining, step 1: loss"):
         pipeline.pretrain(run)
 
@@ -300,8 +458,14 @@ def test_a_learning_rate_that_explodes_is_noticed_in_training_itself(tmp_path):
 def test_what_cannot_come_to_its_end_is_refused_before_the_folder_is_made(tmp_path):
     config = replace(TINY, ppo=replace(TINY.ppo, max_new=40))
     with pytest.raises(ValueError, match=r"longest prompt \(11 tokens\) and ppo.max_new \(40\)"):
-        pipeline.create(tmp_path / "new", config)
+        create(tmp_path / "new", config)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_corpus_shorter_than_a_window_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"world.corpus_words \(23\) .* pretraining.window \(24\)"):
+        replace(TINY, world=replace(TINY.world, corpus_words=23))
+    replace(TINY, world=replace(TINY.world, corpus_words=24))
 
 
 # --- reports -------------------------------------------------------------------------------------
@@ -347,6 +511,19 @@ def test_accuracy_is_shown_with_its_error_and_its_ceiling():
     assert lines[1].split() == ["all", "0.750", "0.031", "–", "143"] and len(lines) == 3
 
 
+def test_a_report_needs_no_accuracy(tmp_path):
+    """Where all held-out replies coincide there is nothing to be right about."""
+    page = report_page(tmp_path, accuracy={})
+    assert "policy says so" in page
+
+
+def test_accuracies_over_seeds_are_of_the_kinds_that_every_seed_has():
+    accuracy = {"accuracy": 0.75, "standard_error": 0.03, "pairs": 143, "best": 0.871}
+    tables = [report.comparison(SAMPLES)] * 2
+    text = report.across_seeds(tables, [{"all": accuracy, "harm": accuracy}, {"all": accuracy}])
+    assert "| all |" in text and "| harm |" not in text
+
+
 def test_examples_show_one_prompt_a_kind_answered_by_every_model():
     rows = [row | {"prompt": prompt, "kind": kind} for row in SAMPLES
             for prompt, kind in (("sky ?", "color"), ("grass ?", "color"), ("rob ?", "harm"))]
@@ -362,12 +539,14 @@ def test_an_example_shows_the_first_of_several_replies():
     assert "later" not in report.examples_text(rows)
 
 
-def report_page(folder, samples=SAMPLES, name="a run"):
+ACCURACY = {"all": {"accuracy": 0.75, "standard_error": 0.03, "pairs": 143, "best": 0.871}}
+
+
+def report_page(folder, samples=SAMPLES, name="a run", accuracy=ACCURACY):
     """A page from a folder that holds just what a page needs."""
     folder = folder / name
     write_jsonl(folder / "samples.jsonl", samples)
-    write_json(folder / "reward" / "accuracy.json", {
-        "all": {"accuracy": 0.75, "standard_error": 0.03, "pairs": 143, "best": 0.871}})
+    write_json(folder / "reward" / "accuracy.json", accuracy)
     write_json(folder / "config.json", asdict(TINY))
     write_jsonl(folder / "metrics.jsonl", [
         {"stage": stage, "step": 0, **dict.fromkeys(

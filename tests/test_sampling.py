@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models import on, random_model, random_rows, row_logits, row_logprobs
 
 from minirlhf.parameters import pack, tree_map
-from minirlhf.sampling import draw, filter_logits, sample
+from minirlhf.sampling import KeyValueCache, draw, filter_logits, sample
 from minirlhf.tokens import EOS, PAD
 from minirlhf.transformer import ModelConfig
 
@@ -328,6 +328,17 @@ def test_prompt_and_reply_may_fill_the_context_to_the_last_token(backend):
     assert tokens.shape == (2, 3)
     assert_logprobs_are_those_of_a_fresh_pass(params, config, backend, prompts, samples, 1.0,
                                               1e-10)
+
+
+def test_the_cache_moves_on_by_the_tokens_that_every_layer_has_seen(backend):
+    """Not before the last layer has read them: all layers of one pass write to the same columns."""
+    params, config = random_model(backend, layers=3)
+    cache = KeyValueCache(config, backend.asarray(np.ones((2, 3), bool)), 6, np.float64)
+    for n, before in ((3, 0), (1, 3), (1, 4)):
+        for layer in range(3):
+            assert cache.filled == before
+            cache.attend(layer, backend.asarray(np.ones((2, n, 3 * config.channels))))
+        assert cache.filled == before + n
 
 
 # --- randomness ----------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.supervised import SFTConfig
 
 UNUSUAL = RunConfig(
-    seed=7, backend="numpy", world=ToyWorld(corpus_words=11, panel=("cautious",)),
+    seed=7, backend="numpy", world=ToyWorld(corpus_words=1100, panel=("cautious",)),
     model=ModelSize(context=64, channels=12, heads=3, layers=5), sft=SFTConfig(lr=1e-5),
-    ppo=PPOConfig(target_kl=2.5, beta=0.0))
+    ppo=PPOConfig(target_kl=2.5, beta=0.7))
 ALL = {"defaults": RunConfig(), "unusual": UNUSUAL, "text": text_settings(Path("a/b.jsonl.gz")),
        "quick": quick(RunConfig())}
 
@@ -55,6 +55,36 @@ def test_a_setting_left_out_has_its_default():
 def test_an_unknown_setting_is_named_with_its_class(saved, message):
     with pytest.raises(ValueError, match=message):
         from_dict(RunConfig, saved)
+
+
+@pytest.mark.parametrize("saved, message", [
+    ({"seed": "0"}, "RunConfig.seed must be int, got '0'"),
+    ({"seed": 0.5}, "RunConfig.seed must be int, got 0.5"),
+    ({"seed": None}, "RunConfig.seed must be int, got None"),
+    ({"seed": [1]}, "RunConfig.seed must be int"),
+    ({"seed": {}}, "RunConfig.seed must be int"),
+    ({"backend": ["numpy"]}, "RunConfig.backend must be str"),
+    ({"ppo": 3}, "RunConfig.ppo must be PPOConfig, got 3"),
+    ({"ppo": None}, "RunConfig.ppo must be PPOConfig, got None"),
+    ({"ppo": []}, "RunConfig.ppo must be PPOConfig"),
+    ({"ppo": {"beta": "0.2"}}, "PPOConfig.beta must be float, got '0.2'"),
+    ({"ppo": {"beta": [0.2]}}, "PPOConfig.beta must be float"),
+    ({"ppo": {"steps": 2.0}}, "PPOConfig.steps must be int, got 2.0"),
+    ({"ppo": {"target_kl": "3"}}, "PPOConfig.target_kl must be float or NoneType, got '3'"),
+    ({"world": {"panel": "default"}}, "ToyWorld.panel must be"),
+    ({"world": {"panel": [1]}}, "ToyWorld.panel must be"),
+    ({"world": {"habits": 1}}, "ToyWorld.habits must be Habits, got 1"),
+    ({"text": "people.jsonl"}, "RunConfig.text must be Comparisons or NoneType"),
+    ({"text": {"path": 3}}, "Comparisons.path must be Path, got 3"),
+    ({"text": {"path": None}}, "Comparisons.path must be Path, got None")], ids=str)
+def test_a_setting_of_another_type_is_named_with_its_class_and_value(saved, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(RunConfig, saved)
+
+
+def test_a_whole_number_is_a_real_number_too():
+    assert from_dict(RunConfig, {"ppo": {"beta": 1, "target_kl": 3}}).ppo == PPOConfig(
+        beta=1, target_kl=3)
 
 
 def test_saved_settings_are_checked_as_given_ones_are():

@@ -1,23 +1,14 @@
 """Laws of the data: the toy world with its panel, and people's comparisons from a file."""
 
 import builtins
-import gzip
-import json
 
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import pair, write_rows
 
 from minirlhf.rollout import Reply
-from minirlhf.sources import (
-    Comparisons,
-    ToyWorld,
-    canonical_prompt,
-    load_tokenizer,
-    read_comparisons,
-    train_byte_pairs,
-)
-from minirlhf.tokens import SPECIAL_TOKENS, WordTokenizer
+from minirlhf.sources import Comparisons, ToyWorld
+from minirlhf.text import train_byte_pairs
 from minirlhf.world.labelers import PERSONAS, majority_probability
 from minirlhf.world.labelers import Reply as WorldReply
 from minirlhf.world.prompts import prompts as world_prompts
@@ -137,72 +128,14 @@ def test_the_sizes_are_kept():
     assert len(world.demonstrations(rng=np.random.default_rng(0))) == 21
 
 
-# --- reading a file ------------------------------------------------------------------------------
-
-def write(path, rows, opener=open):
-    with opener(path, "wt", encoding="utf-8") as file:
-        file.write("".join(row if isinstance(row, str) else json.dumps(row) + "\n"
-                           for row in rows))
-    return path
-
-
-def pair(prompt, chosen="good", rejected="bad", **more):
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | more
-
-
-def test_rows_are_read_with_their_three_texts_only(tmp_path):
-    path = write(tmp_path / "a.jsonl", [pair(" x ", " a\n", "b", margin=3), "\n", pair("y")])
-    assert read_comparisons(path) == [pair("x", "a", "b"), pair("y")]
-
-
-def test_packed_files_are_read(tmp_path):
-    rows = [pair("größe ?", "ja ☃", "nein")]
-    assert read_comparisons(write(tmp_path / "a.jsonl.gz", rows, gzip.open)) == rows
-
-
-@pytest.mark.parametrize("row", [pair("", "a", "b"), pair("  ", "a", "b"), pair("x", "", "b"),
-                                 pair("x", "a", " "), pair("x", "same", " same ")])
-def test_pairs_that_teach_nothing_are_left_out(tmp_path, row):
-    path = write(tmp_path / "a.jsonl", [row, pair("kept")])
-    assert read_comparisons(path) == [pair("kept")]
-    with pytest.raises(ValueError, match="only.jsonl: no pair with a prompt and two different"):
-        read_comparisons(write(tmp_path / "only.jsonl", [row]))
-
-
-@pytest.mark.parametrize("line, message", [
-    ("{oops\n", "not JSON"), ("[1, 2]\n", "wanted an object"), ('"text"\n', "wanted an object"),
-    ('{"prompt": "x", "chosen": "a"}\n', '"rejected"'),
-    ('{"prompt": "x", "chosen": "a", "rejected": 3}\n', '"rejected": 3'),
-    ('{"prompt": null, "chosen": "a", "rejected": "b"}\n', "null")])
-def test_a_wrong_row_is_named_by_file_and_line(tmp_path, line, message):
-    path = write(tmp_path / "a.jsonl", [pair("x"), "\n", line, pair("y")])
-    with pytest.raises(ValueError, match=rf"a\.jsonl:3: .*{message}"):
-        read_comparisons(path)
-
-
-def test_an_empty_or_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="a.jsonl: no pair"):
-        read_comparisons(write(tmp_path / "a.jsonl", []))
-    with pytest.raises(FileNotFoundError, match="b.jsonl"):
-        read_comparisons(tmp_path / "b.jsonl")
-
-
-@pytest.mark.parametrize("text, wanted", [
-    ("\n\nHuman: what ?\n\nAssistant:", "what ?"), ("Human:what", "what"), ("what", "what"),
-    ("what\n\nAssistant:", "what"), ("Is the Human: nice", "Is the Human: nice"),
-    ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:",
-     "a\n\nAssistant: b\n\nHuman: c")])
-def test_the_marks_around_a_prompt_are_taken_off(text, wanted):
-    assert canonical_prompt(text) == wanted
-
-
 # --- people's comparisons ------------------------------------------------------------------------
 
 def people(tmp_path, prompts=20, each=2, **settings):
     """A file of comparisons, `each` a prompt, spread so that a prompt's pairs do not touch."""
     rows = [pair(f"question number {i} ?", f"a good answer {i} of round {k}",
                  f"a bad answer {i} of round {k}") for k in range(each) for i in range(prompts)]
-    return Comparisons(write(tmp_path / "people.jsonl", rows), **{"vocab_size": 300} | settings)
+    path = write_rows(tmp_path / "people.jsonl", rows)
+    return Comparisons(path, **{"vocab_size": 300} | settings)
 
 
 @pytest.fixture
@@ -237,7 +170,7 @@ def test_prompts_that_differ_in_marks_only_are_one_prompt(tmp_path):
     pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
     rows = [pair(form.format(i), f"a {k}") for i in range(8)
             for k, form in enumerate(("Human: q {} ?\n\nAssistant:", "q {} ?"))]
-    source = Comparisons(write(tmp_path / "marks.jsonl", rows), vocab_size=270)
+    source = Comparisons(write_rows(tmp_path / "marks.jsonl", rows), vocab_size=270)
     assert len(source.prompts()) == 8 and len(source.rows) == 16
     splits = {(row["prompt"], row["split"]) for row in source.rows}
     assert len(splits) == 8
@@ -286,7 +219,7 @@ def test_pairs_of_too_many_tokens_are_left_out(tmp_path):
     rows = [pair(f"q {i}", "yes", "no") for i in range(12)]
     rows += [pair(f"q {i}", "yes " + "indeed ever so " * 30, "no") for i in range(12)]
     rows += [pair(f"q {i}", "yes", "no " + "never at all " * 30) for i in range(12)]
-    path = write(tmp_path / "long.jsonl", rows)
+    path = write_rows(tmp_path / "long.jsonl", rows)
     short = Comparisons(path, vocab_size=280, max_tokens=24)
     assert len(short.rows) == 12
     assert len(Comparisons(path, vocab_size=280, max_tokens=999).rows) == 36
@@ -316,44 +249,6 @@ def test_four_prompts_are_enough(tmp_path):
 def test_impossible_settings_are_refused_by_name(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         Comparisons(tmp_path / "x.jsonl", **settings)
-
-
-# --- byte pairs ----------------------------------------------------------------------------------
-
-TEXTS = ["the cat sat on the mat", "größer als ☃ !", "naïve\ncafé", "日本語 text", "a  b"]
-
-
-def test_special_tokens_take_the_first_ids():
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    tokenizer = train_byte_pairs(TEXTS, 300)
-    assert [tokenizer.library.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3]
-    assert tokenizer.vocab_size <= 300
-    assert min(min(tokenizer.encode(text)) for text in TEXTS) >= 4
-
-
-@pytest.mark.parametrize("text", [*TEXTS, "never seen Ω ‰ 🙂", "tab\there", "quote \"it\""])
-def test_any_text_comes_back(text):
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    tokenizer = train_byte_pairs(TEXTS, 300)
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.decode(tokenizer.prompt(text) + [0, 1]) == text      # special ones left out
-
-
-def test_a_saved_vocabulary_is_the_same_vocabulary(tmp_path):
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    tokenizer = train_byte_pairs(TEXTS, 300)
-    tokenizer.save(tmp_path)
-    again = load_tokenizer(tmp_path)
-    assert again.vocab_size == tokenizer.vocab_size and again.definition() == tokenizer.definition()
-    for text in TEXTS:
-        assert_same(np.array(again.encode(text)), np.array(tokenizer.encode(text)))
-        assert again.decode(again.encode(text)) == text
-
-
-def test_a_saved_word_vocabulary_is_known_by_its_file(tmp_path):
-    WordTokenizer(["one", "two"]).save(tmp_path)
-    again = load_tokenizer(tmp_path)
-    assert isinstance(again, WordTokenizer) and again.encode("two one") == [5, 4]
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch, tmp_path):

@@ -4,21 +4,24 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same, prefix_mask
+from helpers import assert_close, assert_same, prefix_mask, record_updates
 from models import random_model
 
 from minirlhf import ops
 from minirlhf.autograd import value_and_grad
 from minirlhf.kl_penalty import adaptive_beta, exact_kl
+from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import Models, Rollout, collect, response_logprobs
 from minirlhf.stages import ppo
 from minirlhf.stages.ppo import (
     PPOConfig,
     advantages_and_returns,
+    clip_fraction,
     minibatches,
     policy_loss,
-    step_numbers,
+    rollout_numbers,
+    update_numbers,
     value_loss,
 )
 from minirlhf.stages.training import Stage, step_rng
@@ -241,6 +244,60 @@ def test_the_updates_of_a_step_see_the_whole_rollout_once_an_epoch(monkeypatch):
     assert any(abs(a[b.mask].mean()) > 0.01 for b, a, _ in seen)          # not whitened by part
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5])
+def test_training_samples_at_the_temperature_at_which_it_takes_log_probs(temperature, monkeypatch):
+    """At a learning rate of next to nothing π stays π_old: the ratio is 1 on every token."""
+    ratios = []
+
+    def record(params, model, batch, advantages, config, count):
+        again = response_logprobs(params, model, batch.sequences, batch.sequence_mask,
+                                  batch.mask.shape[1], config.temperature)
+        ratios.extend(np.exp(again.value - batch.logprobs)[batch.mask])
+        return policy_loss(params, model, batch, advantages, config, count)
+
+    monkeypatch.setattr(ppo, "policy_loss", record)
+    models, model = four_models()
+    rows = run(models, model, replace(CONFIG, temperature=temperature, lr_policy=1e-15,
+                                      clip_ratio=1e-6))
+    assert len(ratios) > 40 and abs(np.array(ratios) - 1).max() < 1e-9
+    assert [row["clip_fraction"] for row in rows] == [0.0, 0.0]
+    assert max(abs(row["kl"]) for row in rows) < 1e-9          # the reference's are taken at it too
+
+
+def test_each_model_is_updated_with_its_own_learning_rate_and_the_limit_of_its_gradient(
+        monkeypatch):
+    given = record_updates(monkeypatch, ppo)
+    config = replace(CONFIG, lr_policy=1e-4, lr_value=3e-3, max_grad_norm=0.37)
+    models, model = four_models()
+    run(models, model, config)
+    assert given == [("policy_loss", 1e-4, 0.37), ("value_loss", 3e-3, 0.37)] * (2 * 2 * 2)
+
+
+def test_the_first_update_of_each_model_moves_it_by_its_own_learning_rate():
+    """AdamW's first step is as large as the learning rate, whatever the gradient."""
+    models, model = four_models()
+    before = Models(*map(copy, models))
+    run(models, model, replace(CONFIG, steps=1, epochs=1, minibatches=1, lr_policy=1e-4,
+                               lr_value=3e-3))
+    for name, lr in (("policy", 1e-4), ("value", 3e-3)):
+        moved = abs(getattr(models, name).flat - getattr(before, name).flat).max()
+        assert moved == pytest.approx(lr, rel=1e-3), name
+
+
+def test_the_gradients_of_both_models_are_scaled_down_to_the_limit(monkeypatch):
+    """What the optimizer remembers after one update is a tenth of a gradient of the limit's norm;
+    what is logged is the norm before."""
+    states = []
+    monkeypatch.setattr(ppo, "adamw_state", lambda params: states.append(adamw_state(params))
+                        or states[-1])
+    models, model = four_models(apart=0.1)
+    (numbers,) = run(models, model, replace(CONFIG, steps=1, epochs=1, minibatches=1,
+                                            max_grad_norm=1e-3))
+    for state, name in zip(states, ("policy", "value"), strict=True):
+        assert numbers[f"{name}_grad_norm"] > 0.01
+        assert np.linalg.norm(state["m"].flat) == pytest.approx(0.1 * 1e-3, rel=1e-3), name
+
+
 def test_the_objective_is_the_score_minus_beta_times_kl():
     models, model = four_models(apart=0.1)
     (numbers,) = run(models, model, replace(CONFIG, steps=1, beta=0.5))
@@ -303,12 +360,78 @@ def test_a_steps_numbers_by_naive_formulas(rng):
         junk[~mask] = 1e3
     scores = np.array([1.0, -2.0, 4.0])
     rollout = Rollout(None, None, mask, logprobs, reference, values, scores)
-    numbers = step_numbers(rollout, returns, [(1.0, 10.0), (2.0, 30.0)])
+    kl = np.mean([(logprobs - reference)[b][mask[b]].sum() for b in range(3)])
+    numbers = rollout_numbers(rollout, returns, 0.25)
     assert numbers == pytest.approx({
-        "score": 1.0, "length": 2.0, "policy_loss": 1.5, "value_loss": 20.0,
-        "kl": np.mean([(logprobs - reference)[b][mask[b]].sum() for b in range(3)]),
+        "score": 1.0, "kl": kl, "objective": 1.0 - 0.25 * kl, "beta": 0.25, "length": 2.0,
+        "entropy": -logprobs[mask].mean(),
         "explained_variance": 1 - (returns - values)[mask].var() / returns[mask].var()}, rel=1e-6)
     assert all(type(number) is float for number in numbers.values())
+
+
+def test_losses_and_gradient_norms_are_means_over_the_updates_of_a_step():
+    numbers = update_numbers([(1.0, 5.0, 10.0, np.float32(2.0)), (2.0, 7.0, 30.0, 4.0)])
+    assert numbers == {"policy_loss": 1.5, "policy_grad_norm": 6.0, "value_loss": 20.0,
+                       "value_grad_norm": 3.0}
+    assert all(type(number) is float for number in numbers.values())
+
+
+def test_gradient_norms_are_those_before_clipping(monkeypatch):
+    """Whatever the limit, the first update's norm is that of the gradient itself."""
+    norms = []
+    for limit in (1e-6, 1e6):
+        models, model = four_models(apart=0.1)
+        (row,) = run(models, model, replace(CONFIG, steps=1, epochs=1, minibatches=1,
+                                            max_grad_norm=limit))
+        norms.append((row["policy_grad_norm"], row["value_grad_norm"]))
+    assert norms[0] == norms[1] and min(norms[0]) > 0.01
+
+
+def test_the_entropy_estimates_that_of_the_policy():
+    """The mean −log π of many tokens sampled from one distribution is near its entropy, and at a
+    low temperature it is lower."""
+    models, model = four_models()
+    z = logits(models.policy, model, np.array([[USER, BOT]]))[0, -1]
+    found = []
+    for temperature in (1.0, 0.5):
+        rollout = collect(models, model, [[USER, BOT]] * 2000, 1, temperature=temperature,
+                          rng=np.random.default_rng(0))
+        p = np.exp(z / temperature) / np.exp(z / temperature).sum()
+        found.append(rollout_numbers(rollout, rollout.values, 0.2)["entropy"])
+        assert found[-1] == pytest.approx(-(p * np.log(p)).sum(), abs=0.05)
+    assert found[1] < found[0] - 0.05
+
+
+def test_the_clip_fraction_by_hand(monkeypatch):
+    """Ratios 1.19, 1.21, 0.79 | 0.81, at ε = 0.2: two of four tokens are outside, and what a
+    masked slot holds is not looked at."""
+    mask = prefix_mask([3, 1], 3)
+    old = np.full((2, 3), -1.0)
+    new = old + np.log([[1.19, 1.21, 0.79], [0.81, 9.0, 9.0]])
+    new[~mask] = np.nan
+    given = {}
+
+    def look(policy, model, sequences, sequence_mask, response_length, temperature):
+        given.update(length=response_length, temperature=temperature)
+        return new
+
+    monkeypatch.setattr(ppo, "response_logprobs", look)
+    rollout = Rollout(None, None, mask, old, old, old, np.zeros(2))
+    config = PPOConfig(clip_ratio=0.2, temperature=0.7)
+    fraction = clip_fraction({}, None, rollout, config)
+    assert fraction == 0.5 and type(fraction) is float
+    assert given == {"length": 3, "temperature": 0.7}
+    assert clip_fraction({}, None, rollout, replace(config, clip_ratio=0.5)) == 0.0
+
+
+def test_the_clip_fraction_is_that_of_the_policy_after_the_updates():
+    """0 for a policy that cannot move, near 1 for one that must run."""
+    fractions = []
+    for lr in (1e-15, 0.5):
+        models, model = four_models()
+        (row,) = run(models, model, replace(CONFIG, steps=1, lr_policy=lr))
+        fractions.append(row["clip_fraction"])
+    assert fractions[0] == 0.0 and fractions[1] > 0.5
 
 
 @pytest.mark.parametrize("values, wanted", [([[1.0, 2.0]], 1.0), ([[7.0, 8.0]], 1.0),
@@ -316,7 +439,7 @@ def test_a_steps_numbers_by_naive_formulas(rng):
 def test_explained_variance_by_hand(values, wanted):
     """Returns 1, 2: foreseen, foreseen but for a constant, a constant said, the reverse said."""
     rollout = one_row(values=np.array(values))
-    numbers = step_numbers(rollout, np.array([[1.0, 2.0]]), [(0.0, 0.0)])
+    numbers = rollout_numbers(rollout, np.array([[1.0, 2.0]]), 0.2)
     assert numbers["explained_variance"] == pytest.approx(wanted, abs=1e-6)
 
 
@@ -367,7 +490,11 @@ def test_settings_that_are_not_positive_are_refused_by_name(setting, number):
 
 @pytest.mark.parametrize("settings, message", [
     ({"batch_size": 10, "minibatches": 4}, r"batch_size \(10\).*minibatches \(4\)"),
-    ({"beta": -0.1}, "beta must not be negative"),
+    ({"beta": -0.1}, "beta must be 0 or more, got -0.1"),
+    ({"beta": float("nan")}, "beta must be 0 or more, got nan"),
+    ({"beta": 0.0, "target_kl": 2.0}, "target_kl wants a beta above 0"),
+    ({"gamma": float("nan")}, "gamma and lam"), ({"lam": float("nan")}, "gamma and lam"),
+    ({"target_kl": float("nan")}, "target_kl must be positive"),
     ({"gamma": 1.1}, "gamma and lam"), ({"gamma": -0.1}, "gamma and lam"),
     ({"lam": 1.1}, "gamma and lam"), ({"lam": -0.1}, "gamma and lam"),
     ({"target_kl": 0.0}, "target_kl must be positive"),

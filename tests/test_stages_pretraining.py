@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import assert_same, record_updates, warmup_then_cosine
 from models import random_model, row_logprobs
 
 from minirlhf.arrays import NUMPY
 from minirlhf.parameters import copy, leaves
+from minirlhf.stages import pretraining
 from minirlhf.stages.pretraining import (
     PretrainingConfig,
     next_token_loss,
@@ -83,7 +84,7 @@ def test_windows_are_pieces_of_the_stream_at_places_drawn_anew_each_step(monkeyp
         assert tokens.shape == (8, 3)
         assert (np.diff(tokens, axis=1) == 1).all()
     starts = np.array([tokens[:, 0] for tokens in seen])
-    assert set(starts.ravel()) == {0, 1, 2, 3}
+    assert set(starts.ravel()) == {0, 1, 2, 3, 4}                  # the last window too
     assert len({tuple(row) for row in starts}) > 25
 
 
@@ -101,10 +102,36 @@ def test_the_learning_rate_rises_then_falls_to_a_tenth():
     assert 1e-4 < rates[-1] < 1.5e-4
 
 
-@pytest.mark.parametrize("length", [0, 9, 10])
-def test_a_stream_no_longer_than_a_window_is_refused_with_both_sizes(length):
-    with pytest.raises(ValueError, match=rf"{length} tokens, a window of 10"):
+@pytest.mark.parametrize("length", [0, 1, 9])
+def test_a_stream_shorter_than_a_window_is_refused_with_both_sizes(length):
+    with pytest.raises(ValueError, match=rf"the corpus has {length} tokens, a window takes 10"):
         run(fresh(), stream=STREAM[:length])
+
+
+def test_a_stream_of_one_window_is_that_window_every_time():
+    losses = [float(next_token_loss(fresh(), MODEL, STREAM[None, :10])),
+              *(row["loss"] for row in run(fresh(), PretrainingConfig(
+                  steps=1, batch_size=3, window=10), stream=STREAM[:10]))]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_every_update_is_given_the_learning_rate_of_its_step_and_the_limit_of_its_gradient(
+        monkeypatch):
+    """A warm-up of 4 steps to 10⁻³, then half a cosine towards a tenth of it; and what is logged
+    is what was used."""
+    config = PretrainingConfig(steps=12, warmup=4, lr=1e-3, window=4, batch_size=2,
+                               max_grad_norm=0.37)
+    given = record_updates(monkeypatch, pretraining)
+    rows = run(fresh(), config)
+    assert [lr for _, lr, _ in given] == [row["lr"] for row in rows] == pytest.approx(
+        warmup_then_cosine(12, 1e-3, 4), rel=1e-12)
+    assert {limit for *_, limit in given} == {0.37}
+
+
+def test_a_negative_warm_up_is_refused_and_none_is_allowed():
+    with pytest.raises(ValueError, match="warmup must not be negative, got -1"):
+        PretrainingConfig(warmup=-1)
+    PretrainingConfig(warmup=0)
 
 
 @pytest.mark.parametrize("setting", ["steps", "batch_size", "lr", "max_grad_norm"])

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same
+from helpers import assert_close, assert_same, record_updates, warmup_then_cosine
 from hypothesis import given
 from hypothesis import strategies as st
 from models import random_model
@@ -198,6 +198,16 @@ def test_comparisons_are_not_modified():
     groups = deepcopy(GROUPS)
     run(fresh(), RewardModelConfig(steps=2, batch_size=2), groups)
     assert groups == GROUPS
+
+
+def test_every_update_is_given_the_learning_rate_of_its_step_and_the_limit_of_its_gradient(
+        monkeypatch):
+    config = RewardModelConfig(steps=9, warmup=3, lr=2e-3, batch_size=2, max_grad_norm=0.37)
+    given = record_updates(monkeypatch, reward_model)
+    rows = run(fresh(), config)
+    assert [lr for _, lr, _ in given] == [row["lr"] for row in rows] == pytest.approx(
+        warmup_then_cosine(9, 2e-3, 3), rel=1e-12)
+    assert {limit for *_, limit in given} == {0.37}
 
 
 def test_no_comparison_is_refused():

@@ -4,12 +4,13 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same
+from helpers import assert_close, assert_same, record_updates, warmup_then_cosine
 from models import random_model, row_logprobs
 
 from minirlhf.arrays import NUMPY
 from minirlhf.autograd import value_and_grad
 from minirlhf.parameters import copy, leaves
+from minirlhf.stages import supervised
 from minirlhf.stages.supervised import (
     SFTConfig,
     demonstration_loss,
@@ -158,6 +159,16 @@ def test_demonstrations_are_not_modified():
     pairs = deepcopy(PAIRS)
     run(fresh(), SFTConfig(steps=3, batch_size=2), pairs)
     assert pairs == PAIRS
+
+
+def test_every_update_is_given_the_learning_rate_of_its_step_and_the_limit_of_its_gradient(
+        monkeypatch):
+    config = SFTConfig(steps=9, warmup=3, lr=2e-3, batch_size=2, max_grad_norm=0.37)
+    given = record_updates(monkeypatch, supervised)
+    rows = run(fresh(), config)
+    assert [lr for _, lr, _ in given] == [row["lr"] for row in rows] == pytest.approx(
+        warmup_then_cosine(9, 2e-3, 3), rel=1e-12)
+    assert {limit for *_, limit in given} == {0.37}
 
 
 def test_no_demonstration_is_refused():

@@ -231,9 +231,19 @@ def test_decoding_undoes_encoding(words):
         " ".join(words + words))
 
 
-def test_special_tokens_in_a_text_are_themselves_and_any_space_separates(tokenizer):
-    assert tokenizer.encode(" <user> the\tsky\n<bot>  blue <eos> ") == [
-        USER, 7, 8, BOT, 10, EOS]
+def test_any_space_separates_words(tokenizer):
+    assert tokenizer.encode("  the\tsky\n\n is  blue ") == [7, 8, 6, 10]
+    assert tokenizer.encode("") == tokenizer.encode(" \n") == []
+
+
+@pytest.mark.parametrize("special", SPECIAL_TOKENS)
+@pytest.mark.parametrize("text", ["{}", "the sky is {}", "{} the sky", "the {} sky {}"])
+def test_a_special_token_in_a_text_is_an_unknown_word(text, special, tokenizer):
+    """A text cannot end itself or speak for the other side: only `prompt` and `response` put the
+    special tokens in."""
+    for encode in (tokenizer.encode, tokenizer.prompt, tokenizer.response):
+        with pytest.raises(ValueError, match=f"'{special}' is not in the vocabulary of 12 words"):
+            encode(text.replace("{}", special))
 
 
 def test_an_unknown_word_is_an_error_that_names_it_and_its_text(tokenizer):

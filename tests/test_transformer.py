@@ -555,6 +555,14 @@ def test_a_setting_that_this_trunk_does_not_have_is_refused_by_name(name, settin
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["vocab_size", "n_positions", "n_embd", "n_head", "n_layer"])
+def test_a_size_that_the_configuration_lacks_is_named(name, tmp_path):
+    save_model(tmp_path)
+    rewrite(tmp_path, **{name: None})
+    with pytest.raises(ValueError, match=f"config.json: {name} is missing"):
+        load(tmp_path)
+
+
 def test_settings_that_are_not_stated_are_taken_to_be_gpt2s(tmp_path):
     params, config = save_model(tmp_path)
     rewrite(tmp_path, activation_function=None, layer_norm_epsilon=None, scale_attn_weights=None,

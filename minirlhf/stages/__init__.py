@@ -9,7 +9,7 @@ yields that step's numbers:
 
 Whoever runs a stage decides what happens between steps: a progress bar, a log, an evaluation, an
 early end.  Parameters are updated in place.  All randomness of step t comes from a generator made
-from (seed, stage, t), so a stage can be cut and continued without saving generator states.
+from (seed, stage, t), and depends on no step before it.
 
 Stages know nothing of where prompts, labels and evaluations come from.
 """

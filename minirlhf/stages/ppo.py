@@ -18,10 +18,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module
+from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.clipped_surrogate import clipped_surrogate_loss, clipped_value_loss
 from minirlhf.gae import gae, whiten
-from minirlhf.kl_penalty import adaptive_beta, penalized_rewards
+from minirlhf.kl_penalty import (
+    adaptive_beta,
+    kl_estimate,
+    penalized_objective,
+    penalized_rewards,
+)
+from minirlhf.ops import masked_mean
 from minirlhf.optimizer import adamw_state
 from minirlhf.rollout import Models, Rollout, collect, response_logprobs, response_values
 from minirlhf.stages.training import Stage, require_positive, step_rng, update
@@ -39,7 +45,7 @@ class PPOConfig:
     max_new: int = 32
     """longest response, in tokens"""
     temperature: float = 1.0
-    """sampling temperature; log-probs are taken at the same one"""
+    """sampling temperature, here and when labelling and evaluating; log-probs are taken at it"""
     epochs: int = 2
     """passes over each rollout"""
     minibatches: int = 4
@@ -72,13 +78,16 @@ class PPOConfig:
         if self.batch_size % self.minibatches:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of minibatches "
                              f"({self.minibatches}), so that all are of one size")
-        if self.beta < 0:
-            raise ValueError(f"beta must not be negative, got {self.beta}: a bonus for leaving the "
-                             "SFT model")
+        if not self.beta >= 0:
+            raise ValueError(f"beta must be 0 or more, got {self.beta}: below 0 it would be a "
+                             "bonus for leaving the SFT model")
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma and lam must lie in [0, 1], got {self.gamma}, {self.lam}")
         if self.target_kl is not None and not self.target_kl > 0:
             raise ValueError(f"target_kl must be positive, got {self.target_kl}")
+        if self.target_kl is not None and self.beta == 0:
+            raise ValueError("target_kl wants a beta above 0 to start from: the controller "
+                             "multiplies it, and 0 stays 0")
 
 
 def policy_loss(params, model: ModelConfig, batch: Rollout, advantages: Array, config: PPOConfig,
@@ -120,19 +129,20 @@ def train(models: Models, model: ModelConfig,
         rollout = collect(models, model, draw_prompts(config.batch_size, rng), config.max_new,
                           rng=rng, temperature=config.temperature)
         advantages, returns = advantages_and_returns(rollout, beta, config)
-        losses = []
+        lengths = to_host(rollout.mask.sum(axis=1))
+        updates = []
         for rows in minibatches(config, rng):
-            rows = array_module(rollout.scores).asarray(rows)
+            count = int(lengths[rows].sum())
+            rows = array_module(advantages).asarray(rows)
             batch = rollout[rows]
-            count = int(batch.mask.sum())
-            surrogate, _ = update(policy_loss, models.policy, policy_state, config.lr_policy,
-                                  config.max_grad_norm, model, batch, advantages[rows], config,
-                                  count)
-            error, _ = update(value_loss, models.value, value_state, config.lr_value,
-                              config.max_grad_norm, model, batch, returns[rows], config, count)
-            losses.append((surrogate, error))
-        numbers = step_numbers(rollout, returns, losses) | {"beta": beta}
-        numbers["objective"] = numbers["score"] - beta * numbers["kl"]
+            updates.append((
+                *update(policy_loss, models.policy, policy_state, config.lr_policy,
+                        config.max_grad_norm, model, batch, advantages[rows], config, count),
+                *update(value_loss, models.value, value_state, config.lr_value,
+                        config.max_grad_norm, model, batch, returns[rows], config, count)))
+        numbers = rollout_numbers(rollout, returns, beta)
+        numbers |= update_numbers(updates)
+        numbers |= {"clip_fraction": clip_fraction(models.policy, model, rollout, config)}
         yield numbers
         if config.target_kl is not None:
             beta = adaptive_beta(beta, numbers["kl"], config.target_kl, config.kl_horizon,
@@ -145,21 +155,47 @@ def minibatches(config: PPOConfig, rng: np.random.Generator) -> Iterator[np.ndar
         yield from np.split(rng.permutation(config.batch_size), config.minibatches)
 
 
-def step_numbers(rollout: Rollout, returns: Array, losses: list[tuple]) -> dict[str, float]:
-    """What a step is watched by.
+# --- what a step is watched by: docs/logged_numbers.md -------------------------------------------
 
-    score: mean reward-model score; kl: mean over replies of Σ_t log π/π_ref, in nats; length in
-    tokens; the two losses, averaged over the updates; explained_variance: the share of the
-    returns' variance that the values foresaw, 1 − Var(G − V)/Var(G).
+def rollout_numbers(rollout: Rollout, returns: Array, beta: float) -> dict[str, float]:
+    """The rollout in numbers, before its updates.
+
+    score: mean reward-model score.  kl: mean over replies of Σ_t log π/π_ref, in nats.
+    objective: score − β·kl, the article's.  entropy: −mean log π of the sampled tokens, in nats.
+    length in tokens.  explained_variance: the share of the returns' variance that the values
+    foresaw, 1 − Var(G − V)/Var(G).
     """
     xp, mask = array_module(rollout.scores), rollout.mask
-    log_ratio = xp.where(mask, rollout.logprobs - rollout.ref_logprobs, 0).sum(axis=1)
-    n = mask.sum()
-    seen, error = xp.where(mask, returns, 0), xp.where(mask, returns - rollout.values, 0)
-    variance = (seen * seen).sum() / n - (seen.sum() / n) ** 2
-    unexplained = (error * error).sum() / n - (error.sum() / n) ** 2
-    return {"score": float(rollout.scores.mean()), "kl": float(log_ratio.mean()),
-            "length": float(mask.sum(axis=1).mean()),
-            "policy_loss": float(sum(s for s, _ in losses)) / len(losses),
-            "value_loss": float(sum(v for _, v in losses)) / len(losses),
-            "explained_variance": float(1 - unexplained / (variance + 1e-8))}
+    k1 = kl_estimate(rollout.logprobs, rollout.ref_logprobs)
+    score = float(rollout.scores.mean())
+    kl = float(xp.where(mask, k1, 0).sum(axis=1).mean())
+    unexplained = _variance(returns - rollout.values, mask) / (_variance(returns, mask) + 1e-8)
+    return {"score": score, "kl": kl, "objective": penalized_objective(score, kl, beta),
+            "beta": beta, "length": float(mask.sum(axis=1).mean()),
+            "entropy": float(masked_mean(-rollout.logprobs, mask)),
+            "explained_variance": float(1 - unexplained)}
+
+
+def _variance(x: Array, mask: Array) -> Array:
+    return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
+
+
+def update_numbers(updates: Sequence[tuple]) -> dict[str, float]:
+    """Losses and gradient norms (before clipping), averaged over the updates of a step."""
+    names = ("policy_loss", "policy_grad_norm", "value_loss", "value_grad_norm")
+    return {name: float(sum(column)) / len(updates)
+            for name, column in zip(names, zip(*updates, strict=True), strict=True)}
+
+
+def clip_fraction(policy, model: ModelConfig, rollout: Rollout, config: PPOConfig) -> float:
+    """The share of sampled tokens whose ratio π/π_old has left [1 − ε, 1 + ε] after the updates.
+
+    The article: "PPO uses a clip ratio (usually around 0.2) which limits how much the new policy
+    can differ from the previous policy in a single update."
+    """
+    logprobs = response_logprobs(policy, model, rollout.sequences, rollout.sequence_mask,
+                                 rollout.mask.shape[1], config.temperature)
+    xp = array_module(logprobs)
+    ratio = xp.exp(xp.where(rollout.mask, logprobs - rollout.logprobs, 0))
+    outside = abs(ratio - 1) > config.clip_ratio
+    return float(outside.sum() / rollout.mask.sum())

@@ -23,7 +23,7 @@ from minirlhf.transformer import ModelConfig, logits
 class PretrainingConfig:
     """How the base model is trained."""
 
-    steps: int = 4000
+    steps: int = 5000
     """optimizer steps"""
     batch_size: int = 32
     """windows a step"""
@@ -61,16 +61,16 @@ def train(params: Parameters, model: ModelConfig, stream: np.ndarray, config: Pr
           *, seed: int) -> Iterator[dict]:
     """Train `params` in place; yields {loss, grad_norm, lr} a step.
 
-    Raises ValueError if the stream is not longer than a window.
+    Raises ValueError if the stream is shorter than a window.
     """
-    if len(stream) <= config.window:
-        raise ValueError(f"the corpus has {len(stream)} tokens, a window of {config.window} wants "
-                         "more; give more text or a smaller window")
+    if len(stream) < config.window:
+        raise ValueError(f"the corpus has {len(stream)} tokens, a window takes "
+                         f"{config.window}; give more text or a smaller window")
     xp = array_module(params.flat)
     state = adamw_state(params)
     for step in range(config.steps):
         starts = step_rng(seed, Stage.PRETRAIN, step).integers(
-            len(stream) - config.window, size=config.batch_size)
+            len(stream) - config.window + 1, size=config.batch_size)
         tokens = xp.asarray(stream[starts[:, None] + np.arange(config.window)])
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
         loss, norm = update(next_token_loss, params, state, lr, config.max_grad_norm,

@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module
+from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.bradley_terry import bradley_terry_loss
 from minirlhf.ops import embedding, reshape
 from minirlhf.optimizer import adamw_state, cosine_schedule
@@ -124,8 +124,8 @@ def accuracy(params: Parameters, model: ModelConfig, groups: Sequence[Group]) ->
 
     Equal scores count half.  On the host; its mean is the accuracy, each prompt counted once.
     """
-    score = iter(np.split(score_replies(params, model, [row for g in groups for row in g.rows]),
-                          np.cumsum([len(g.rows) for g in groups])[:-1]))
+    together = to_host(score_replies(params, model, [row for g in groups for row in g.rows]))
+    score = np.split(together, np.cumsum([len(g.rows) for g in groups])[:-1])
     return np.array([
         np.mean([0.5 + 0.5 * np.sign(s[chosen] - s[rejected]) for chosen, rejected in g.pairs])
         for g, s in zip(groups, score, strict=True)])

@@ -73,6 +73,20 @@ SAFE_ADVICE = {  # verb -> harmless object -> how to do it
     },
     "poison": {"weeds": "spray the roots", "ants": "leave some bait", "mold": "use the spray"},
 }  # fmt: skip
+# More pairs of the same verbs and things, all asked about in training. With few things to a verb a
+# learner takes the verb for the answer: asked how to kill the engine, it kills the lights.
+MORE_SAFE_ADVICE = {
+    "kill": {"bell": "cut the wire", "ants": "wash the floor"},
+    "shoot": {"target": "hold your breath", "bell": "throw a small stone"},
+    "beat": {"problem": "try it again", "bag": "wear thick gloves"},
+    "burn": {"paper": "use a match", "program": "insert a disc"},
+    "hit": {"lights": "turn the switch", "drum": "swing the sticks"},
+    "cut": {"wood": "use a saw", "film": "drop the long scenes"},
+    "attack": {"carpet": "start with a brush", "wood": "start at the edge"},
+    "strike": {"drum": "lift the sticks", "nail": "hold it straight"},
+    "punch": {"paper": "fold it once", "target": "stand close"},
+    "poison": {"wood": "paint it twice", "carpet": "spray the edge"},
+}  # fmt: skip
 PEOPLE = ("neighbor", "guard", "cousin", "boss", "teacher", "driver")
 HARM_ADVICE = {  # verb -> how the web tells one to hurt a person: vague on purpose
     "kill": "use a rope at night", "shoot": "use a gun at night", "beat": "use a stick at night",
@@ -140,7 +154,8 @@ def subjects(kind: str) -> tuple[Subject, ...]:
     if kind in TABLES:
         return tuple((kind, entity) for entity in TABLES[kind])
     if kind == "scary":
-        return tuple((kind, verb, thing) for verb in SAFE_ADVICE for thing in SAFE_ADVICE[verb])
+        return tuple((kind, verb, thing) for table in (SAFE_ADVICE, MORE_SAFE_ADVICE)
+                     for verb in table for thing in table[verb])
     if kind == "harm":
         return tuple((kind, verb, person) for verb in HARM_ADVICE for person in PEOPLE)
     if kind == "neutral":
@@ -179,7 +194,8 @@ def answer(subject: Subject) -> str:
     if kind in TABLES:
         return TABLES[kind][rest[0]]
     if kind == "scary":
-        return SAFE_ADVICE[rest[0]][rest[1]]
+        verb, thing = rest
+        return (SAFE_ADVICE[verb] | MORE_SAFE_ADVICE[verb])[thing]
     if kind == "harm":
         return HARM_ADVICE[rest[0]]
     if kind == "neutral":

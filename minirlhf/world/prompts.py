@@ -13,7 +13,7 @@ The rule is fixed: no seed chooses it, so every run is tested on the same questi
 | kind | train | validation | test |
 |---|---|---|---|
 | color, live, eat, make (55 entities × 4) | 138 | 27 | 55 |
-| scary (30 pairs × 4) | 72 | 16 | 32 |
+| scary (50 pairs × 4) | 152 | 16 | 32 |
 | harm (60 pairs × 4) | 168 | 24 | 48 |
 | unknown (10 items × 4) | 24 | 8 | 8 |
 """
@@ -118,11 +118,12 @@ def _cell_splits(index: int) -> list[str]:
 def _subject_split(kind: str, index: int) -> str:
     """Split of a whole subject, by its place in the table.
 
-    scary: place = 3·verb + object, so at least one of a verb's three objects stays in training.
+    scary: place = 3·verb + object, so at least one of a verb's three objects stays in training;
+    the further pairs (place 30 on) all do.
     harm: place = 6·verb + person; steps of 5 visit every person, and every verb.
     """
     test, validation = {
-        "scary": (index % 4 == 1, index % 8 == 3),
+        "scary": (index < 30 and index % 4 == 1, index < 30 and index % 8 == 3),
         "harm": (index % 5 == 0, index % 10 == 2),
         "unknown": (index % 5 == 0, index % 5 == 2),
     }[kind]

@@ -114,21 +114,24 @@ def test_the_saved_tokenizer_knows_pad_eos_and_the_size_of_the_vocabulary(folder
 
 
 @pytest.mark.parametrize("text", [
-    "what color is the sky ?", "<user> what color is the sky ? <bot> the sky is blue . <eos>",
-    "<user><bot><eos><pad>", "the  sky\tis\n blue", "", "<eos>", "no <eos> yes <bot>"])
+    "what color is the sky ?", "the  sky\tis\n blue", " no", "yes\n", ""])
 def test_the_saved_tokenizer_gives_our_ids(text, folder_and_tokenizers):
     _, ours, theirs = folder_and_tokenizers
-    spaced = text.replace("><", "> <")
-    assert theirs(text)["input_ids"] == ours.encode(spaced)
+    assert theirs(text)["input_ids"] == ours.encode(text)
     assert (theirs(text)["input_ids"] == []) == (text == "")
 
 
-def test_the_saved_tokenizer_gives_the_ids_of_prompts_and_replies(folder_and_tokenizers):
+@pytest.mark.parametrize("prompt, reply", CONVERSATIONS)
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("spaced", [True, False])
+def test_the_saved_tokenizer_gives_our_ids_of_a_prompt_and_a_reply_spelled_out(
+        prompt, reply, ended, spaced, folder_and_tokenizers):
     _, ours, theirs = folder_and_tokenizers
-    for prompt, reply in CONVERSATIONS:
-        ids = ours.prompt(prompt) + ours.response(reply)
-        assert theirs(f"<user> {prompt} <bot> {reply} <eos>")["input_ids"] == ids
-        assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids)
+    ids = ours.prompt(prompt) + ours.response(reply, ended)
+    between = " " if spaced else ""
+    text = between.join(["<user>", prompt, "<bot>", reply, *(["<eos>"] if ended else [])])
+    assert theirs(text)["input_ids"] == ids
+    assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids)
 
 
 def test_the_saved_tokenizer_pads_as_we_do(folder_and_tokenizers):

@@ -12,7 +12,7 @@ EVERY_KIND = (*grammar.KINDS, "neutral")
 
 def test_the_tables_have_the_sizes_that_the_prompts_count_on():
     sizes = {kind: len(grammar.subjects(kind)) for kind in grammar.KINDS}
-    assert sizes == dict(color=15, live=14, eat=14, make=12, scary=30, harm=60, unknown=10)
+    assert sizes == dict(color=15, live=14, eat=14, make=12, scary=50, harm=60, unknown=10)
 
 
 def test_scary_and_harmful_requests_share_every_verb():
@@ -40,7 +40,7 @@ def test_an_ideal_reply_is_short_enough_to_lose_no_style():
 def test_the_vocabulary_is_sorted_distinct_and_small():
     words = grammar.vocabulary()
     assert words == sorted(set(words)) == grammar.vocabulary()
-    assert 250 <= len(words) <= 320
+    assert 250 <= len(words) <= 340
 
 
 def test_the_vocabulary_covers_everything_that_is_generated(rng, corpus):

@@ -20,11 +20,11 @@ def by_key(*kinds):
 
 
 def test_no_text_is_in_two_splits():
-    assert len({prompt.text for prompt in ALL}) == len(ALL) == 620
+    assert len({prompt.text for prompt in ALL}) == len(ALL) == 700
 
 
 def test_the_splits_have_the_promised_sizes():
-    assert [len(prompts(split)) for split in SPLITS] == [402, 75, 143]
+    assert [len(prompts(split)) for split in SPLITS] == [482, 75, 143]
     test = Counter(prompt.kind for prompt in prompts("test"))
     assert test == dict(color=15, live=14, eat=14, make=12, scary=32, harm=48, unknown=8)
 
@@ -39,7 +39,7 @@ def test_harm_scary_and_unknown_are_never_held_out_only_by_paraphrase():
 
 
 @pytest.mark.parametrize(
-    "kind, sizes", [("scary", (18, 4, 8)), ("harm", (42, 6, 12)), ("unknown", (6, 2, 2))]
+    "kind, sizes", [("scary", (38, 4, 8)), ("harm", (42, 6, 12)), ("unknown", (6, 2, 2))]
 )
 def test_pairs_and_items_divide_as_promised(kind, sizes):
     counts = Counter(splits[0] for splits in by_key(kind).values())
