@@ -10,7 +10,7 @@ from models import random_model
 from minirlhf import ops
 from minirlhf.autograd import value_and_grad
 from minirlhf.kl_penalty import adaptive_beta, exact_kl
-from minirlhf.optimizer import adamw_state
+from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import Models, Rollout, collect, response_logprobs
 from minirlhf.stages import ppo
@@ -270,7 +270,10 @@ def test_each_model_is_updated_with_its_own_learning_rate_and_the_limit_of_its_g
     config = replace(CONFIG, lr_policy=1e-4, lr_value=3e-3, max_grad_norm=0.37)
     models, model = four_models()
     run(models, model, config)
-    assert given == [("policy_loss", 1e-4, 0.37), ("value_loss", 3e-3, 0.37)] * (2 * 2 * 2)
+    first, second = (cosine_schedule(step, 2, 1.0) for step in range(2))        # 1, then lower
+    assert first == 1 > second
+    assert given == [(name, lr * pace, 0.37) for pace in (first, second) for _ in range(2 * 2)
+                     for name, lr in (("policy_loss", 1e-4), ("value_loss", 3e-3))]
 
 
 def test_the_first_update_of_each_model_moves_it_by_its_own_learning_rate():
@@ -456,7 +459,7 @@ def bandit(monkeypatch, beta, steps=8):
     monkeypatch.setattr("minirlhf.rollout.score_replies", pay)
     models, model = four_models()
     config = PPOConfig(steps=steps, batch_size=64, max_new=1, minibatches=2, beta=beta,
-                       lr_policy=3e-3)
+                       lr_policy=5e-3)
     rows = run(models, model, config, draw=lambda n, rng: [[USER, BOT]] * n)
     before, after = (logits(params, model, np.array([[USER, BOT]]))[0, -1]
                      for params in (models.reference, models.policy))

@@ -28,7 +28,7 @@ from minirlhf.kl_penalty import (
     penalized_rewards,
 )
 from minirlhf.ops import masked_mean
-from minirlhf.optimizer import adamw_state
+from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.rollout import Models, Rollout, collect, response_logprobs, response_values
 from minirlhf.stages.training import Stage, require_positive, step_rng, update
 from minirlhf.transformer import ModelConfig
@@ -51,9 +51,9 @@ class PPOConfig:
     minibatches: int = 4
     """optimizer steps a pass"""
     lr_policy: float = 3e-4
-    """learning rate of the policy, constant"""
+    """learning rate of the policy at the start, then a cosine down to a tenth"""
     lr_value: float = 1e-3
-    """learning rate of the value model, constant"""
+    """learning rate of the value model at the start, then likewise"""
     clip_ratio: float = 0.2
     """ε: how far the ratio π/π_old may move before its token is no longer pushed"""
     clip_value: float = 0.2
@@ -130,15 +130,17 @@ def train(models: Models, model: ModelConfig,
                           rng=rng, temperature=config.temperature)
         advantages, returns = advantages_and_returns(rollout, beta, config)
         lengths = to_host(rollout.mask.sum(axis=1))
+        lr_policy, lr_value = (cosine_schedule(step, config.steps, lr)
+                               for lr in (config.lr_policy, config.lr_value))
         updates = []
         for rows in minibatches(config, rng):
             count = int(lengths[rows].sum())
             rows = array_module(advantages).asarray(rows)
             batch = rollout[rows]
             updates.append((
-                *update(policy_loss, models.policy, policy_state, config.lr_policy,
+                *update(policy_loss, models.policy, policy_state, lr_policy,
                         config.max_grad_norm, model, batch, advantages[rows], config, count),
-                *update(value_loss, models.value, value_state, config.lr_value,
+                *update(value_loss, models.value, value_state, lr_value,
                         config.max_grad_norm, model, batch, returns[rows], config, count)))
         numbers = rollout_numbers(rollout, returns, beta)
         numbers |= update_numbers(updates)
