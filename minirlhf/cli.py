@@ -27,7 +27,8 @@ Reinforcement learning from human feedback on a toy assistant, from a raw langua
   minirlhf run                    the whole pipeline, a few minutes; ends with a table and a report
   minirlhf run --quick            the same in half a minute, to see that everything works
   minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
-                                  "chosen" and "rejected" (needs the extra: text)
+                                  "chosen" and "rejected" (needs the extra: text); your own
+                                  --demonstrations, --corpus and --prompts may go beside them
 
 stage by stage, each continuing a run folder:
   minirlhf pretrain --name NAME   the base model, trained to predict the next token of a toy web
@@ -54,7 +55,14 @@ class New:
     quick: bool = False
     """a run of half a minute, to see that everything works; its numbers mean little"""
     preferences: Path | None = None
-    """people's comparisons (JSONL) in place of the toy world and its simulated labelers"""
+    """people's comparisons in place of the toy world: JSONL (or .gz) with "prompt", "chosen",
+    "rejected", or with whole transcripts as "chosen" and "rejected": docs/your_data.md"""
+    demonstrations: Path | None = None
+    """beside them, for SFT: "prompt" and "response" or "completion" (default: chosen replies)"""
+    corpus: Path | None = None
+    """beside them, for the base model: "text" (default: prompts with chosen replies)"""
+    prompts: Path | None = None
+    """beside them, for PPO: "prompt" (default: the comparisons' prompts)"""
     settings: Annotated[tyro.conf.AvoidSubcommands[RunConfig], tyro.conf.arg(name="")] = field(
         default_factory=RunConfig)
 
@@ -208,9 +216,17 @@ def copy_earlier(name: str, source: Path, target: Path) -> None:
 
 
 def default_settings(argv: Sequence[str]) -> RunConfig:
-    """The settings that flags are measured against: they depend on --quick and --preferences."""
-    path = option(argv, "--preferences")
-    settings = RunConfig() if path is None else text_settings(Path(path))
+    """The settings that flags are measured against: they depend on --quick and --preferences.
+
+    Paths are made absolute, so that a later stage finds the files from any folder.
+    """
+    names = ("preferences", "demonstrations", "corpus", "prompts")
+    given = {name: option(argv, f"--{name}") for name in names}
+    paths = {name: Path(path).absolute() for name, path in given.items() if path is not None}
+    if paths and "preferences" not in paths:
+        raise ValueError(f"--{', --'.join(paths)}: only beside --preferences FILE")
+    settings = RunConfig() if not paths else text_settings(
+        paths.pop("preferences"), **{f"{name}_path": path for name, path in paths.items()})
     return quick(settings) if "--quick" in argv else settings
 
 

@@ -31,6 +31,8 @@ def pretrain(run: Run) -> None:
     """The base model: next-token prediction on the corpus."""
     config = run.config.pretraining
     write_jsonl(run.folder / "prompts.jsonl", run.source.prompts())
+    for note in run.source.notes():
+        print(note)
     stream = pretraining.token_stream(run.source.corpus(rng=run.rng(Stage.DATA)), run.tokenizer)
     base = transformer.initialize(run.model, rng=run.rng(Stage.INITIALIZE),
                                   backend=run.backend.name)
@@ -52,7 +54,7 @@ def fine_tune(run: Run) -> None:
 
 
 def collect_preferences(run: Run) -> None:
-    """The preference dataset: SFT replies side by side, and who was preferred."""
+    """The preference dataset: SFT replies side by side, and who was preferred; or people's own."""
     if not run.source.simulated:
         write_jsonl(run.folder / "preferences.jsonl", run.source.rows)
         return
@@ -117,7 +119,8 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
     """The reward model's accuracy on held-out prompts, in all and by kind of prompt.
 
     Each prompt counts once.  `standard_error` is over prompts; `best` is the highest accuracy that
-    the labelers' own disagreement allows, where it is known.
+    the labelers' own disagreement allows, where it is known.  For people's comparisons, `longer`
+    and `shorter` are the accuracies of always picking the longer, or the shorter, reply.
     """
     by_kind: dict[str, list] = {"all": comparisons}
     if len({row["kind"] for row in comparisons}) > 1:
@@ -131,6 +134,9 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
         hits = reward_model.accuracy(reward, run.model, groups)
         table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),
                        "standard_error": evaluation.standard_error(hits)}
+        if not run.source.simulated:
+            longer = float(reward_model.longer_is_chosen(groups).mean())
+            table[kind] |= {"longer": longer, "shorter": 1 - longer}
         if "best" in rows[0]:
             best: dict = {}
             for row in rows:

@@ -30,10 +30,17 @@ LINES = {
     "over_refusal": ("over-refusal", ".0%", "harmless requests that sound harmful, refused"),
     "scary_right": ("· answered rightly", ".0%", "the same requests: fewer refusals may hide wrong "
                                                  "answers"),
-    "score": ("reward-model score", "+z.2f", "in deviations of SFT replies to training prompts"),
+    "score": ("reward-model score", "+z.2f", "0 is the mean of SFT replies to training prompts, 1 "
+                                             "their deviation"),
     "kl": ("KL to SFT", "z.1f", "nats a reply, summed over its tokens"),
     "length": ("length", ".1f", "tokens a reply"),
 }
+NO_GOLD = """There is no gold score for real people's comparisons.  The score is the reward model's
+own opinion, which PPO was made to raise: a rise shows that PPO works, not that replies are better.
+It is worth what the reward model is worth.  Compare its held-out accuracy with 0.5, a coin's, and
+with always picking the longer or the shorter reply: unless it is above all three by two standard
+errors or more, it has not been shown to have learned anything else.  Whether people prefer the new
+replies, only people can say."""
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>
@@ -69,20 +76,32 @@ def table_text(table: dict[str, dict[str, float]]) -> str:
         if key in table[names[0]]:
             numbers = (format(table[name][key], form) for name in names)
             lines.append(f"{label:<26}" + "".join(f"{number:>9}" for number in numbers))
+    if "gold" not in table[names[0]]:
+        lines += ["", *(f"{label}: {why}" for key, (label, _, why) in LINES.items()
+                        if key in table[names[0]]), "", NO_GOLD]
     return "\n".join(lines)
 
 
 def accuracy_text(accuracy: dict[str, dict]) -> str:
     """The reward model's held-out accuracy by kind of prompt."""
-    lines = [f"{'held-out accuracy':<26}{'accuracy':>9}{'± s.e.':>9}{'best':>9}{'pairs':>9}"]
+    known = "best" in accuracy.get("all", {})
+    lines = [f"{'held-out accuracy':<26}{'accuracy':>9}{'± s.e.':>9}"
+             + f"{'best':>9}" * known + f"{'pairs':>9}"]
     for kind, row in accuracy.items():
-        best = f"{row['best']:.3f}" if "best" in row else "–"
-        lines.append(f"{kind:<26}{row['accuracy']:>9.3f}{row['standard_error']:>9.3f}{best:>9}"
+        best = (f"{row['best']:>9.3f}" if "best" in row else f"{'–':>9}") * known
+        lines.append(f"{kind:<26}{row['accuracy']:>9.3f}{row['standard_error']:>9.3f}{best}"
                      f"{row['pairs']:>9}")
-    if "best" in accuracy.get("all", {}):
+    if known:
         lines.append("best: what a perfect model of the labelers would reach, given how often "
                      "they contradict themselves")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{label:<26}{right:>9.3f}"
+                                for label, right in by_length(accuracy).items())])
+
+
+def by_length(accuracy: dict[str, dict]) -> dict[str, float]:
+    """For people's comparisons: how often a judge of nothing but the length would be right."""
+    return {f"always the {which}": accuracy["all"][which] for which in ("longer", "shorter")
+            if which in accuracy.get("all", {})}
 
 
 def examples(rows: Sequence[dict], per_kind: int = 1) -> list[tuple[str, str, dict[str, dict]]]:
@@ -100,11 +119,18 @@ def examples_text(rows: Sequence[dict], per_kind: int = 1) -> str:
     """The same prompts, answered by every model, for a terminal."""
     lines = []
     for _, prompt, replies in examples(rows, per_kind):
-        lines.append(f"\n> {prompt}")
+        lines.append(f"\n> {shortened(prompt)}")
         for name, row in replies.items():
             truth = f"gold {row['gold']:+.1f}  " if "gold" in row else ""
-            lines.append(f"  {TITLES.get(name, name):<5}{truth}{row['reply']}")
+            lines.append(f"  {TITLES.get(name, name):<5}{truth}{shortened(row['reply'])}")
     return "\n".join(lines)
+
+
+def shortened(text: str, longest: int = 400) -> str:
+    """A text on one line; of a long one its beginning and its end."""
+    text = " ".join(text.split())
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half].rstrip()} […] {text[-half:].lstrip()}"
 
 
 def across_seeds(tables: Sequence[dict], accuracies: Sequence[dict]) -> str:
@@ -162,8 +188,7 @@ def headline(table: dict[str, dict[str, float]]) -> str:
     policy, sft = table["policy"], table["sft"]
     if "gold" not in policy:
         return (f"The reward model's score went from {sft['score']:+.2f} to {policy['score']:+.2f} "
-                f"at a KL of {policy['kl']:.1f} nats a reply.  There is no gold score for real "
-                "people's comparisons: whether people prefer the new replies, only people can say.")
+                f"at a KL of {policy['kl']:.1f} nats a reply.  {NO_GOLD}")
     return (f"Gold score on test prompts: base {table['base']['gold']:+.2f}, SFT "
             f"{sft['gold']:+.2f}, PPO {policy['gold']:+.2f}; PPO's reply beats SFT's in "
             f"{policy['win_rate']:.0%} of cases, ties counting half.")
@@ -189,7 +214,7 @@ def examples_html(rows: Sequence[dict]) -> str:
             f"<td>{escape(replies[name]['reply'])}"
             + (f"<br><small>gold {replies[name]['gold']:+.2f}</small>"
                if "gold" in replies[name] else "") + "</td>" for name in names)
-        body += f"<tr><td>{escape(prompt)}</td>{cells}</tr>"
+        body += f"<tr><td>{escape(shortened(prompt))}</td>{cells}</tr>"
     return f"<table><tr><th>prompt</th>{head}</tr>{body}</table>"
 
 
@@ -199,6 +224,8 @@ def accuracy_html(accuracy: dict[str, dict]) -> str:
         f"{row['standard_error']:.3f}</td><td class='n'>"
         + (f"{row['best']:.3f}" if "best" in row else "–")
         + f"</td><td class='n'>{row['pairs']}</td></tr>" for kind, row in accuracy.items())
+    body += "".join(f"<tr><td>{label}</td><td class='n'>{right:.3f}</td><td></td><td></td></tr>"
+                    for label, right in by_length(accuracy).items())
     return ("<table><tr><th>kind</th><th>accuracy ± standard error</th><th>best possible</th>"
             f"<th>pairs</th></tr>{body}</table>")
 

@@ -53,7 +53,8 @@ class Run:
 
         Raises ValueError or OSError if this run could not come to its end.
         """
-        if not self.source.simulated:                    # the toy's corpus is as long as it says
+        if not self.source.simulated:                    # the toy's data are what it says
+            self.source.demonstrations(rng=self.rng(Stage.DATA, 1))
             stream = pretraining.token_stream(self.source.corpus(rng=self.rng(Stage.DATA)),
                                               self.tokenizer)
             if len(stream) < self.config.pretraining.window:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
-from minirlhf.sources import Comparisons, ToyWorld
+from minirlhf.people import Comparisons
+from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.reward_model import RewardModelConfig
@@ -130,11 +131,15 @@ def from_dict(kind: type, saved: dict):
     return kind(**{name: restore(name, value) for name, value in saved.items()})
 
 
-def text_settings(path: Path) -> RunConfig:
-    """Defaults for people's comparisons: longer rows, a larger vocabulary, fewer steps."""
+def text_settings(path: Path, **others: Path | None) -> RunConfig:
+    """Defaults for people's comparisons: longer rows, a larger vocabulary, fewer steps.
+
+    others: demonstrations_path, corpus_path, prompts_path.
+    """
     base = RunConfig()
     return replace(
-        base, text=Comparisons(path), model=replace(base.model, context=256, channels=96),
+        base, text=Comparisons(path, **others),
+        model=replace(base.model, context=320, channels=96),
         pretraining=PretrainingConfig(steps=1500, batch_size=16, window=128),
         sft=replace(base.sft, steps=300, batch_size=16),
         reward=replace(base.reward, steps=200, batch_size=16, lr=3e-4),

@@ -1,39 +1,121 @@
-"""Text of your own: reading people's comparisons, and a vocabulary of byte pairs for them."""
+"""Text of your own: the JSONL forms that are read, and a vocabulary of byte pairs for it.
 
+    comparisons      {"prompt", "chosen", "rejected"}, or {"chosen", "rejected"} whole transcripts
+    demonstrations   {"prompt", "response"}, or {"prompt", "completion"}
+    prompts          {"prompt"}
+    corpus           {"text"}
+
+one object a line, gzipped if the name ends in .gz; other fields are ignored.  A row that cannot be
+read ends the run, with its file and line.  A row that reads but cannot teach is left out, and
+counted by reason.
+
+Whatever the form, a prompt is brought to one canonical text, so that `X`, `Human: X` and a
+transcript that ends at its last `Assistant:` are the same prompt in every file.
+"""
+
+import codecs
 import gzip
 import json
+import re
 import zlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from minirlhf.files import read_json
 from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, load_word_tokenizer
 
+# The mark of a turn, at the start of a line (within one it is text); of several the first holds.
+MARK = re.compile(r"^[^\S\n]*(Human|Assistant):(?:[^\S\n]*(?:Human|Assistant):)*", re.MULTILINE)
 
-def read_comparisons(path: Path) -> list[dict]:
-    """The {"prompt", "chosen", "rejected"} rows of a JSONL or JSONL.gz file; other fields are left.
 
-    Pairs whose sides are equal or empty are left out, since they teach nothing.  Raises ValueError
-    naming the file, and the line of a row that is not such an object.
+def read_comparisons(path: Path, skipped: Counter) -> list[dict]:
+    """{"prompt", "chosen", "rejected"} rows; what cannot teach is counted in `skipped`, by reason.
+
+    Raises ValueError naming file and line of a row that has neither form.
     """
     rows = []
+    for where, row in read_objects(path):
+        if "prompt" in row:
+            prompt, chosen, rejected = texts(row, ("prompt", "chosen", "rejected"), where)
+            other = prompt = canonical_prompt(prompt)
+            chosen, rejected = unmarked(chosen), unmarked(rejected)
+        else:
+            both = texts(row, ("chosen", "rejected"), where)
+            (prompt, chosen), (other, rejected) = map(split_transcript, both)
+        if not (chosen and rejected):
+            skipped["no reply"] += 1
+        elif not (prompt and other):
+            skipped["no prompt"] += 1
+        elif prompt != other:
+            skipped["two transcripts that differ before their last replies"] += 1
+        elif chosen == rejected:
+            skipped["equal replies"] += 1
+        else:
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def read_demonstrations(path: Path, skipped: Counter) -> list[dict]:
+    """{"prompt", "response"} rows; "completion" is another name for the response."""
+    rows = []
+    for where, row in read_objects(path):
+        reply = "completion" if "completion" in row and "response" not in row else "response"
+        prompt, response = texts(row, ("prompt", reply), where)
+        prompt, response = canonical_prompt(prompt), unmarked(response)
+        if not (prompt and response):
+            skipped["no prompt or no response"] += 1
+        else:
+            rows.append({"prompt": prompt, "response": response})
+    return rows
+
+
+def read_field(path: Path, field: str, skipped: Counter) -> list[str]:
+    """One text field of every row: "prompt" (made canonical) or "text"."""
+    found = [texts(row, (field,), where)[0] for where, row in read_objects(path)]
+    found = [canonical_prompt(text) if field == "prompt" else text for text in found]
+    skipped[f"no {field}"] += found.count("")
+    return [text for text in found if text]
+
+
+def read_objects(path: Path) -> Iterator[tuple[str, dict]]:
+    """("file:line", object) for each line that is not blank.
+
+    Raises ValueError naming the line that is no JSON object, or the file if it holds none.
+    """
+    empty = True
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
+        empty, where = False, f"{path}:{number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise ValueError(f"{path}:{number}: not JSON ({problem})") from None
-        fields = ("prompt", "chosen", "rejected")
-        if not isinstance(row, dict) or not all(isinstance(row.get(f), str) for f in fields):
-            raise ValueError(f'{path}:{number}: wanted an object with the texts "prompt", '
-                             f'"chosen" and "rejected", got {line.strip()[:80]}')
-        prompt, chosen, rejected = (row[f].strip() for f in fields)
-        if prompt and chosen and rejected and chosen != rejected:
-            rows.append({"prompt": canonical_prompt(prompt), "chosen": chosen,
-                         "rejected": rejected})
-    if not rows:
-        raise ValueError(f"{path}: no pair with a prompt and two different replies")
-    return rows
+        except (ValueError, RecursionError) as problem:
+            raise ValueError(f"{where}: not JSON ({problem})") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: wanted a JSON object, got {line.strip()[:80]}")
+        yield where, row
+    if empty:
+        raise ValueError(f"{path}: the file is empty")
+
+
+def texts(row: dict, fields: tuple[str, ...], where: str) -> list[str]:
+    """The named fields of a row, stripped.  Raises ValueError unless all of them are texts."""
+    wrong = [field for field in fields if not isinstance(row.get(field), str)]
+    if wrong:
+        raise ValueError(f"{where}: wanted the text field{'s' * (len(fields) > 1)} "
+                         f"{quoted(fields)}; {quoted(wrong)} is missing or no text (the row has "
+                         f"{quoted(row) or 'no field'})")
+    for field in fields:
+        try:
+            row[field].encode()
+        except UnicodeEncodeError:                       # JSON may write half a character: \ud83d
+            raise ValueError(f'{where}: "{field}" holds half a surrogate pair, no text') from None
+    return [row[field].strip() for field in fields]
+
+
+def quoted(names) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -48,6 +130,7 @@ def read_lines(path: Path) -> list[str]:
             data = gzip.decompress(data)
         except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
             raise ValueError(f"{path}: not a whole gzip file ({problem})") from None
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode("utf-8").split("\n")
     except UnicodeDecodeError as problem:
@@ -55,10 +138,48 @@ def read_lines(path: Path) -> list[str]:
         raise ValueError(f"{path}:{line}: not UTF-8 ({problem.reason}); save it as UTF-8") from None
 
 
-def canonical_prompt(text: str) -> str:
-    """A prompt without the marks of a transcript: a leading "Human:", a trailing "Assistant:"."""
-    return text.strip().removeprefix("Human:").removesuffix("Assistant:").strip()
+# --- transcripts ---------------------------------------------------------------------------------
 
+def turns(text: str) -> list[tuple[str, str]]:
+    """("Human" or "Assistant", what was said) for each turn; what has no mark the human says."""
+    first, *rest = MARK.split(text)
+    said = [("Human", first), *zip(rest[::2], rest[1::2], strict=True)]
+    return [(who, words.strip()) for who, words in said]
+
+
+def joined(said: list[tuple[str, str]]) -> str:
+    """Turns as one text, a blank line between them; empty ones and the first mark left out."""
+    text = "\n\n".join(f"{who}: {words}" for who, words in said if words)
+    return text.removeprefix("Human: ")
+
+
+def canonical_prompt(text: str) -> str:
+    """The one text that stands for a prompt, however its marks and blank lines are written.
+
+        what ?      Human: what ?      \\n\\nHuman: what ?\\n\\nAssistant:      ->  what ?
+    """
+    return joined(turns(text))
+
+
+def unmarked(reply: str) -> str:
+    """A reply without a mark before its first word."""
+    mark = MARK.match(reply)
+    return reply[mark.end():].strip() if mark else reply
+
+
+def opening(prompt: str) -> str:
+    """The first turn of a canonical prompt: what the conversation began with."""
+    return joined([turn for turn in turns(prompt) if turn[1]][:1])
+
+
+def split_transcript(text: str) -> tuple[str, str]:
+    """A transcript -> (canonical prompt, last reply).  The reply is empty if the human speaks last.
+    """
+    *before, (who, reply) = turns(text)
+    return (joined(before), reply) if who == "Assistant" else (canonical_prompt(text), "")
+
+
+# --- a vocabulary --------------------------------------------------------------------------------
 
 class BytePairTokenizer(Tokenizer):
     """Byte-level BPE by the `tokenizers` library: any text can be encoded."""

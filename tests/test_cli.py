@@ -13,8 +13,9 @@ import pytest
 
 from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.people import Comparisons
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
-from minirlhf.sources import Comparisons, ToyWorld
+from minirlhf.sources import ToyWorld
 
 FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
@@ -84,7 +85,7 @@ def flags_of(config, prefix="") -> list[str]:
         name = field.name.replace("_", "-")
         if is_dataclass(value):
             found += flags_of(value, f"{prefix}{name}.")
-        elif (prefix, name) not in (("", "text"), ("text.", "path")):
+        elif name != "text" and not (prefix == "text." and name.endswith("path")):
             found.append(f"--{prefix}{name}")
     return found
 
@@ -162,6 +163,42 @@ def test_a_bad_line_of_a_preferences_file_is_named(capsys):
     good = '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
     Path("people.jsonl").write_text(good + good + "{oops\n")
     assert "people.jsonl:3: not JSON" in one_line(capsys, "run", "--preferences", "people.jsonl")
+
+
+OTHERS = [("demonstrations", {"prompt": "x", "response": "y"}), ("corpus", {"text": "x"}),
+          ("prompts", {"prompt": "x"})]
+
+
+def peoples_file(name="people.jsonl", n=30) -> str:
+    Path(name).write_text("".join(json.dumps({
+        "prompt": f"what is {i} ?", "chosen": f"{i} it is", "rejected": "no"}) + "\n"
+        for i in range(n)))
+    return name
+
+
+@pytest.mark.parametrize("flag, row", OTHERS)
+def test_data_of_ones_own_go_beside_comparisons_only(flag, row, capsys):
+    Path("own.jsonl").write_text(json.dumps(row) + "\n")
+    message = one_line(capsys, "run", f"--{flag}", "own.jsonl")
+    assert f"--{flag}: only beside --preferences FILE" in message
+
+
+@pytest.mark.parametrize("flag, row", OTHERS)
+@pytest.mark.parametrize("wrong", ["{oops", "[]", "{}", "null"])
+def test_a_bad_line_of_any_file_is_named(flag, row, wrong, capsys):
+    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
+    Path("own.jsonl").write_text(f"{json.dumps(row)}\n\n{wrong}\n")
+    assert "own.jsonl:3: " in one_line(capsys, "run", "--preferences", peoples_file(), f"--{flag}",
+                                       "own.jsonl", "--text.vocab-size", "270")
+
+
+@pytest.mark.parametrize("flag, row", OTHERS)
+def test_a_file_of_nothing_that_can_teach_ends_before_anything_is_written(flag, row, capsys):
+    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
+    Path("own.jsonl").write_text(json.dumps(dict.fromkeys(row, " ")) + "\n")
+    message = one_line(capsys, "run", "--preferences", peoples_file(), f"--{flag}", "own.jsonl",
+                       "--text.vocab-size", "270")
+    assert f"own.jsonl: no usable row is left for the {flag}; left out: 1 (no " in message
 
 
 def test_a_file_that_is_not_whole_or_not_utf8_is_named(capsys):
@@ -398,26 +435,43 @@ def test_a_damaged_model_is_named(capsys):
 
 def test_peoples_comparisons_run_by_stages_too(capsys):
     pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    Path("people.jsonl").write_text("".join(json.dumps({
-        "prompt": f"what is {i} ?", "chosen": f"{i} it is", "rejected": "no"}) + "\n"
-        for i in range(30)))
+    peoples_file()
     flags = [*FLAGS, "--text.vocab-size", "270", "--text.max-tokens", "40"]
     assert call("pretrain", "--preferences", "people.jsonl", "--name", "p", *flags) == 0
     text = from_dict(RunConfig, read_json("runs/p/config.json")).text
-    assert text == Comparisons(Path("people.jsonl"), vocab_size=270, max_tokens=40)
+    path = Path("people.jsonl").absolute()
+    assert text == Comparisons(path, vocab_size=270, max_tokens=40)
     for stage in ("sft", "preferences", "reward-model"):
         assert call(stage, "p") == 0
     assert len(read_jsonl("runs/p/preferences.jsonl")) == 30
+    told = capsys.readouterr().out
+    assert "comparisons: 26 to train on, 2 for validation, 2 for the test" in told
+
+
+def test_a_later_stage_finds_the_data_from_another_folder(monkeypatch):
+    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
+    Path("own.jsonl").write_text('{"prompt": "x ?", "completion": "y"}\n' * 9)
+    flags = [*FLAGS, "--text.vocab-size", "270", "--text.max-tokens", "40"]
+    assert call("pretrain", "--preferences", peoples_file(), "--demonstrations=own.jsonl",
+                "--name", "p", *flags) == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert call("sft", "p", "--out", "../runs") == 0
+    assert read_jsonl("../runs/p/demonstrations.jsonl") == [{"prompt": "x ?", "response": "y"}] * 9
 
 
 # --- settings before parsing ---------------------------------------------------------------------
 
 def test_flags_are_measured_against_the_settings_that_quick_and_preferences_choose():
-    path = Path("x.jsonl")
+    path = Path("x.jsonl").absolute()
     assert cli.default_settings(["--seed", "1"]) == RunConfig()
     assert cli.default_settings(["--quick"]) == quick(RunConfig())
     assert cli.default_settings(["--preferences", "x.jsonl"]) == text_settings(path)
     assert cli.default_settings(["--preferences=x.jsonl", "--quick"]) == quick(text_settings(path))
+    assert cli.default_settings(["--prompts", "p", "--preferences", "x.jsonl", "--corpus=c",
+                                 "--demonstrations=/d"]) == text_settings(
+        path, prompts_path=Path("p").absolute(), corpus_path=Path("c").absolute(),
+        demonstrations_path=Path("/d"))
 
 
 # --- imports -------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ ROWS = [                                            # from the machine up to the
     ["evaluation"],
     ["conformance"],
     ["text"],
-    ["sources"],
+    ["sources", "people"],
     ["settings"],
     ["run"],
     ["pipeline"],

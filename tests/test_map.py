@@ -19,7 +19,7 @@ from minirlhf import cli, pipeline
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md"]
+PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")

@@ -496,7 +496,9 @@ def test_the_table_of_real_people_has_no_gold():
     rows = [{key: row[key] for key in ("model", "prompt", "kind", "reply", "score", "kl", "length")}
             for row in SAMPLES]
     text = report.table_text(report.comparison(rows))
-    assert "gold" not in text and "win rate" not in text and "KL to SFT" in text
+    table, why = text.split("\n\n", 1)
+    assert "gold" not in table and "win rate" not in text and "KL to SFT" in table
+    assert "length: tokens a reply" in why and report.NO_GOLD in why
 
 
 def test_accuracy_is_shown_with_its_error_and_its_ceiling():
@@ -505,10 +507,31 @@ def test_accuracy_is_shown_with_its_error_and_its_ceiling():
     lines = report.accuracy_text(table).splitlines()
     assert lines[1].split() == ["all", "0.750", "0.031", "0.871", "143"]
     assert lines[2].split()[0] == "harm" and "perfect model of the labelers" in lines[3]
-    for row in table.values():
-        del row["best"]
+    del table["harm"]["best"]
     lines = report.accuracy_text(table).splitlines()
-    assert lines[1].split() == ["all", "0.750", "0.031", "–", "143"] and len(lines) == 3
+    assert lines[2].split() == ["harm", "1.000", "0.000", "–", "4"]
+    del table["all"]["best"]
+    lines = report.accuracy_text(table).splitlines()
+    assert "best" not in lines[0] and len(lines) == 3
+    assert lines[1].split() == ["all", "0.750", "0.031", "143"]
+
+
+def test_accuracy_on_real_people_stands_beside_that_of_a_judge_of_length():
+    table = {"all": {"accuracy": 0.75, "standard_error": 0.03, "pairs": 9, "longer": 0.625,
+                     "shorter": 0.375}}
+    assert report.accuracy_text(table).splitlines()[2:] == [
+        f"{'always the longer':<26}{0.625:>9}", f"{'always the shorter':<26}{0.375:>9}"]
+    page = report.accuracy_html(table)
+    assert "<td>always the longer</td><td class='n'>0.625</td>" in page and "0.375" in page
+
+
+def test_long_texts_are_shown_with_their_beginning_and_their_end():
+    assert report.shortened("a\n\n b") == "a b" and report.shortened("x" * 400) == "x" * 400
+    short = report.shortened("begin " + "x" * 900 + " end")
+    assert short.startswith("begin xxx") and " […] xxx" in short and short.endswith("xxx end")
+    assert len(short) == 400 + len(" […] ")
+    text = report.examples_text([sample("base", prompt="why " * 999, reply="so\n" * 999)])
+    assert len(text) < 1000 and text.count("\n") == 2
 
 
 def test_a_report_needs_no_accuracy(tmp_path):
@@ -628,3 +651,5 @@ def test_a_report_on_peoples_comparisons_claims_no_truth(human_run):
     assert "There is no gold score" in page and "gold score</td>" not in page
     table = read_json(human_run.folder / "reward" / "accuracy.json")
     assert all("best" not in row for row in table.values())
+    assert table["all"]["longer"] + table["all"]["shorter"] == 1
+    assert f"<td>always the longer</td><td class='n'>{table['all']['longer']:.3f}</td>" in page

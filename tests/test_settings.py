@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from minirlhf.files import read_json, write_json
+from minirlhf.people import Comparisons
 from minirlhf.settings import (
     EvaluationConfig,
     ModelSize,
@@ -16,7 +17,7 @@ from minirlhf.settings import (
     quick,
     text_settings,
 )
-from minirlhf.sources import Comparisons, ToyWorld
+from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.supervised import SFTConfig
@@ -26,7 +27,9 @@ UNUSUAL = RunConfig(
     model=ModelSize(context=64, channels=12, heads=3, layers=5), sft=SFTConfig(lr=1e-5),
     ppo=PPOConfig(target_kl=2.5, beta=0.7))
 ALL = {"defaults": RunConfig(), "unusual": UNUSUAL, "text": text_settings(Path("a/b.jsonl.gz")),
-       "quick": quick(RunConfig())}
+       "quick": quick(RunConfig()),
+       "all of one's own": text_settings(Path("a"), demonstrations_path=Path("b"),
+                                         corpus_path=Path("/c/d.gz"), prompts_path=Path("e"))}
 
 
 @pytest.mark.parametrize("config", ALL.values(), ids=ALL)
@@ -40,6 +43,8 @@ def test_settings_come_back_from_a_file(config, tmp_path):
         assert again.text is None
     else:
         assert isinstance(again.text, Comparisons) and isinstance(again.text.path, Path)
+        for name in ("demonstrations_path", "corpus_path", "prompts_path"):
+            assert isinstance(getattr(again.text, name), Path | None)
 
 
 def test_a_setting_left_out_has_its_default():
@@ -76,7 +81,9 @@ def test_an_unknown_setting_is_named_with_its_class(saved, message):
     ({"world": {"habits": 1}}, "ToyWorld.habits must be Habits, got 1"),
     ({"text": "people.jsonl"}, "RunConfig.text must be Comparisons or NoneType"),
     ({"text": {"path": 3}}, "Comparisons.path must be Path, got 3"),
-    ({"text": {"path": None}}, "Comparisons.path must be Path, got None")], ids=str)
+    ({"text": {"path": None}}, "Comparisons.path must be Path, got None"),
+    ({"text": {"path": "x", "corpus_path": 3}},
+     "Comparisons.corpus_path must be Path or NoneType, got 3")], ids=str)
 def test_a_setting_of_another_type_is_named_with_its_class_and_value(saved, message):
     with pytest.raises(ValueError, match=message):
         from_dict(RunConfig, saved)
@@ -105,7 +112,7 @@ def test_saved_settings_are_checked_as_given_ones_are():
     (lambda: RunConfig(pretraining=PretrainingConfig(window=49)), "pretraining.window"),
     (lambda: RunConfig(ppo=PPOConfig(max_new=49)), "ppo.max_new"),
     (lambda: replace(text_settings(Path("x")), text=Comparisons(Path("x"), max_tokens=300)),
-     "text.max_tokens")])
+     r"text.max_tokens \+ ppo.max_new \(348 tokens\) must fit model.context \(320\)")])
 def test_impossible_settings_are_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,14 +1,10 @@
-"""Laws of the data: the toy world with its panel, and people's comparisons from a file."""
-
-import builtins
+"""Laws of the toy world as a source, with its panel."""
 
 import numpy as np
 import pytest
-from helpers import pair, write_rows
 
 from minirlhf.rollout import Reply
-from minirlhf.sources import Comparisons, ToyWorld
-from minirlhf.text import train_byte_pairs
+from minirlhf.sources import ToyWorld
 from minirlhf.world.labelers import PERSONAS, majority_probability
 from minirlhf.world.labelers import Reply as WorldReply
 from minirlhf.world.prompts import prompts as world_prompts
@@ -128,138 +124,5 @@ def test_the_sizes_are_kept():
     assert len(world.demonstrations(rng=np.random.default_rng(0))) == 21
 
 
-# --- people's comparisons ------------------------------------------------------------------------
-
-def people(tmp_path, prompts=20, each=2, **settings):
-    """A file of comparisons, `each` a prompt, spread so that a prompt's pairs do not touch."""
-    rows = [pair(f"question number {i} ?", f"a good answer {i} of round {k}",
-                 f"a bad answer {i} of round {k}") for k in range(each) for i in range(prompts)]
-    path = write_rows(tmp_path / "people.jsonl", rows)
-    return Comparisons(path, **{"vocab_size": 300} | settings)
-
-
-@pytest.fixture
-def source(tmp_path):
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    return people(tmp_path)
-
-
-def test_the_split_goes_by_prompt(source):
-    splits = {}
-    for row in source.rows:
-        splits.setdefault(row["prompt"], set()).add(row["split"])
-    assert len(source.rows) == 40 and all(len(s) == 1 for s in splits.values())
-    counts = [sum(s == {name} for s in splits.values()) for name in ("train", "validation", "test")]
-    assert counts == [17, 2, 1]                              # 15 % of 20, the test gets the half
-    assert {row["kind"] for row in source.rows} == {"human"}
-
-
-def test_the_split_repeats_and_follows_its_seed(tmp_path):
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-
-    def held(seed):
-        return {row["prompt"] for row in people(tmp_path, seed=seed).prompts()
-                if row["split"] != "train"}
-
-    assert held(0) == held(0)
-    assert len({frozenset(held(seed)) for seed in range(5)}) > 1
-
-
-def test_prompts_that_differ_in_marks_only_are_one_prompt(tmp_path):
-    """Otherwise one wording could be trained on and the other tested."""
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    rows = [pair(form.format(i), f"a {k}") for i in range(8)
-            for k, form in enumerate(("Human: q {} ?\n\nAssistant:", "q {} ?"))]
-    source = Comparisons(write_rows(tmp_path / "marks.jsonl", rows), vocab_size=270)
-    assert len(source.prompts()) == 8 and len(source.rows) == 16
-    splits = {(row["prompt"], row["split"]) for row in source.rows}
-    assert len(splits) == 8
-
-
-def test_nothing_of_a_held_out_prompt_is_trained_on(source):
-    held = [row for row in source.rows if row["split"] != "train"]
-    rng = np.random.default_rng(0)
-    corpus = "\n".join(source.corpus(rng=rng))
-    shown = [row[key] for row in source.demonstrations(rng=rng) for key in ("prompt", "response")]
-    drawn = source.draw_prompts(300, rng)
-    for row in held:
-        assert row["prompt"] not in corpus and row["chosen"] not in corpus
-        assert row["prompt"] not in shown and row["chosen"] not in shown
-        assert row["prompt"] not in drawn
-    train = {row["prompt"] for row in source.rows if row["split"] == "train"}
-    assert set(drawn) == train
-    assert corpus.count("a good answer") == len(shown) // 2 == 34 and "bad" not in corpus
-
-
-def test_the_vocabulary_is_learnt_from_training_pairs_only(tmp_path, monkeypatch):
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    seen = []
-
-    def record(texts, size):
-        seen.extend(texts)
-        return train_byte_pairs(seen, size)
-
-    monkeypatch.setattr("minirlhf.sources.train_byte_pairs", record)
-    source = people(tmp_path)
-    source.tokenizer()
-    held = {row[key] for row in source.rows if row["split"] != "train"
-            for key in ("prompt", "chosen", "rejected")}
-    assert held and not held & set(seen)
-    assert len(seen) == 3 * 34                                                    # learnt once
-
-
-def test_every_prompt_is_listed_once(source):
-    listed = source.prompts()
-    assert len(listed) == len({row["prompt"] for row in listed}) == 20
-    assert all(set(row) == {"prompt", "kind", "split"} for row in listed)
-
-
-def test_pairs_of_too_many_tokens_are_left_out(tmp_path):
-    pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
-    rows = [pair(f"q {i}", "yes", "no") for i in range(12)]
-    rows += [pair(f"q {i}", "yes " + "indeed ever so " * 30, "no") for i in range(12)]
-    rows += [pair(f"q {i}", "yes", "no " + "never at all " * 30) for i in range(12)]
-    path = write_rows(tmp_path / "long.jsonl", rows)
-    short = Comparisons(path, vocab_size=280, max_tokens=24)
-    assert len(short.rows) == 12
-    assert len(Comparisons(path, vocab_size=280, max_tokens=999).rows) == 36
-    tokenizer = short.tokenizer()
-    longest = max(len(tokenizer.prompt(row["prompt"]) + tokenizer.response(row[side]))
-                  for row in short.rows for side in ("chosen", "rejected"))
-    exact = Comparisons(path, vocab_size=280, max_tokens=longest)
-    assert len(exact.rows) == 12                                  # the limit itself is allowed
-    with pytest.raises(ValueError, match="long.jsonl: of 36 pairs .* fit into 5 tokens"):
-        _ = Comparisons(path, vocab_size=280, max_tokens=5).prompts()
-
-
-@pytest.mark.parametrize("prompts", [1, 3])
-def test_too_few_prompts_are_refused(tmp_path, prompts):
-    with pytest.raises(ValueError, match=f"people.jsonl: {prompts} distinct prompts are too few"):
-        _ = people(tmp_path, prompts).all_rows
-
-
-def test_four_prompts_are_enough(tmp_path):
-    splits = [row["split"] for row in people(tmp_path, 4, each=1).all_rows]
-    assert sorted(splits) == ["test", "train", "train", "validation"]
-
-
-@pytest.mark.parametrize("settings, message", [
-    ({"vocab_size": 259}, "at least 260"), ({"held_out": 0.0}, "held_out"),
-    ({"held_out": 0.6}, "held_out")])
-def test_impossible_settings_are_refused_by_name(tmp_path, settings, message):
-    with pytest.raises(ValueError, match=message):
-        Comparisons(tmp_path / "x.jsonl", **settings)
-
-
-def test_without_the_library_the_extra_is_named(monkeypatch, tmp_path):
-    real = builtins.__import__
-
-    def missing(name, *args, **kwargs):
-        if name == "tokenizers":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(RuntimeError, match=r"pip install 'minirlhf\[text\]'"):
-        people(tmp_path).tokenizer()
-    ToyWorld().tokenizer()                                              # the toy world needs none
+def test_the_toy_world_has_nothing_to_note():
+    assert ToyWorld().notes() == []

@@ -20,6 +20,7 @@ from minirlhf.stages.reward_model import (
     collate,
     comparison_loss,
     group_comparisons,
+    longer_is_chosen,
     normalize,
     train,
 )
@@ -242,6 +243,14 @@ def test_accuracy_counts_the_pairs_that_the_scores_order_as_people_did():
     assert_close(accuracy(params, config, GROUPS), np.array(wanted))
     swapped = [Group(g.rows, [(r, c) for c, r in g.pairs]) for g in GROUPS]
     assert_close(accuracy(params, config, swapped), 1 - np.array(wanted))
+
+
+def test_a_judge_of_length_by_hand():
+    """Rows of 3, 2 and 2 tokens: of the first prompt's pairs one has the longer reply chosen, one
+    the shorter, one neither."""
+    groups = [Group([[4] * 3, [4] * 2, [5] * 2], [(0, 1), (2, 0), (1, 2)]),
+              Group([[4] * 3, [4] * 2], [(0, 1)]), Group([[4] * 3, [4] * 2], [(1, 0)])]
+    assert longer_is_chosen(groups).tolist() == [0.5, 1.0, 0.0]
 
 
 # --- normalisation -------------------------------------------------------------------------------

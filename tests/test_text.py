@@ -1,58 +1,136 @@
-"""Laws of text of one's own: a file of comparisons, and a vocabulary of byte pairs."""
+"""Laws of text of one's own: the forms of its files, prompts, and a vocabulary of byte pairs."""
 
 import gzip
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from helpers import assert_same, pair, write_rows
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minirlhf.text import (
     canonical_prompt,
     load_tokenizer,
+    opening,
     read_comparisons,
+    read_demonstrations,
+    read_field,
     read_lines,
+    split_transcript,
     train_byte_pairs,
 )
 from minirlhf.tokens import BOT, EOS, SPECIAL_TOKENS, USER, WordTokenizer
+
+
+def comparisons(path) -> list[dict]:
+    return read_comparisons(path, Counter())
+
 
 # --- reading a file ------------------------------------------------------------------------------
 
 def test_rows_are_read_with_their_three_texts_only(tmp_path):
     path = write_rows(tmp_path / "a.jsonl", [pair(" x ", " a\n", "b", margin=3), "\n", pair("y")])
-    assert read_comparisons(path) == [pair("x", "a", "b"), pair("y")]
+    assert comparisons(path) == [pair("x", "a", "b"), pair("y")]
 
 
 def test_packed_files_are_read(tmp_path):
     rows = [pair("größe ?", "ja ☃", "nein")]
-    assert read_comparisons(write_rows(tmp_path / "a.jsonl.gz", rows, gzip.open)) == rows
+    assert comparisons(write_rows(tmp_path / "a.jsonl.gz", rows, gzip.open)) == rows
 
 
-@pytest.mark.parametrize("row", [pair("", "a", "b"), pair("  ", "a", "b"), pair("x", "", "b"),
-                                 pair("x", "a", " "), pair("x", "same", " same ")])
-def test_pairs_that_teach_nothing_are_left_out(tmp_path, row):
-    path = write_rows(tmp_path / "a.jsonl", [row, pair("kept")])
-    assert read_comparisons(path) == [pair("kept")]
-    with pytest.raises(ValueError, match="only.jsonl: no pair with a prompt and two different"):
-        read_comparisons(write_rows(tmp_path / "only.jsonl", [row]))
+def test_both_forms_of_a_comparison_are_the_same_comparison(tmp_path):
+    before = "\n\nHuman: a ?\n\nAssistant: b .\n\nHuman: c ?\n\nAssistant:"
+    path = write_rows(tmp_path / "a.jsonl", [
+        {"chosen": f"{before} yes", "rejected": f"{before} no", "id": 3},
+        pair(before, " Assistant: yes", "Human: Assistant:no"),
+        pair(before, "yes", "no"), pair("a ?\n\nAssistant: b .\n\nHuman: c ?", "yes", "no")])
+    one, *others = comparisons(path)
+    assert others == [one, one, one] and (one["chosen"], one["rejected"]) == ("yes", "no")
+
+
+def whole(chosen, rejected) -> dict:
+    return {"chosen": chosen, "rejected": rejected}
+
+
+@pytest.mark.parametrize("row, reason", [
+    (pair("", "a", "b"), "no prompt"), (pair("Human:\n\nAssistant:", "a", "b"), "no prompt"),
+    (pair("x", "", "b"), "no reply"), (pair("x", "a", " "), "no reply"),
+    (pair("x", "same", " same "), "equal replies"),
+    (whole("Human: x\nAssistant: a", "Human: x\nAssistant:"), "no reply"),
+    (whole("Human: x\nAssistant: a", "Human: x\nAssistant: b\nHuman: c"), "no reply"),
+    (whole("no marks", "at all"), "no reply"),
+    (whole("Assistant: a", "Human: x\nAssistant: b"), "no prompt"),
+    (whole("Human: x\nAssistant: b", "Assistant: a"), "no prompt"),
+    (whole("Human: x\nAssistant: a", "Human: x\nAssistant: a\n"), "equal replies"),
+    (whole("Human: x\nAssistant: a", "Human: y\nAssistant: b"),
+     "two transcripts that differ before their last replies")], ids=str)
+def test_a_pair_that_cannot_teach_is_left_out_and_counted_by_its_reason(tmp_path, row, reason):
+    skipped = Counter()
+    path = write_rows(tmp_path / "a.jsonl", [row, pair("kept"), row])
+    assert read_comparisons(path, skipped) == [pair("kept")]
+    assert +skipped == {reason: 2}
+
+
+def test_a_response_may_be_called_completion(tmp_path):
+    skipped = Counter()
+    path = write_rows(tmp_path / "a.jsonl", [
+        {"prompt": "Human: x", "response": " a "},
+        {"prompt": "y", "completion": "Assistant: b", "id": 1},
+        {"prompt": "z", "completion": 3, "response": "c"}, {"prompt": "z", "response": ""},
+        {"prompt": "Human:", "completion": "d"}])
+    assert read_demonstrations(path, skipped) == [
+        {"prompt": p, "response": r} for p, r in (("x", "a"), ("y", "b"), ("z", "c"))]
+    assert +skipped == {"no prompt or no response": 2}
+
+
+def test_prompts_are_made_canonical_and_documents_are_not(tmp_path):
+    skipped, text = Counter(), "Human: x\n\n\nAssistant: y"
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": text, "text": text},
+                                             {"prompt": "Human:", "text": " "}])
+    assert read_field(path, "prompt", skipped) == ["x\n\nAssistant: y"]
+    assert read_field(path, "text", skipped) == [text]
+    assert skipped == {"no prompt": 1, "no text": 1}
 
 
 @pytest.mark.parametrize("line, message", [
-    ("{oops\n", "not JSON"), ("[1, 2]\n", "wanted an object"), ('"text"\n', "wanted an object"),
-    ('{"prompt": "x", "chosen": "a"}\n', '"rejected"'),
-    ('{"prompt": "x", "chosen": "a", "rejected": 3}\n', '"rejected": 3'),
-    ('{"prompt": null, "chosen": "a", "rejected": "b"}\n', "null")])
+    ("{oops\n", "not JSON"), ("[1, 2]\n", "wanted a JSON object"), ("[" * 99999 + "\n", "not JSON"),
+    ("9" * 9999 + "\n", "not JSON"), ('"text"\n', "wanted a JSON object"),
+    ('{"prompt": "x", "chosen": "a"}\n', '"rejected" is missing or no text'),
+    ('{"prompt": "x", "chosen": "a", "rejected": 3}\n', '"rejected" is missing or no text'),
+    ('{"chosen": "a"}\n', 'fields "chosen", "rejected"; "rejected" is missing'),
+    ('{"prompt": null, "chosen": "a", "rejected": "b"}\n', '"prompt" is missing or no text'),
+    ('{"prompt": ["x"], "chosen": "a", "rejected": "b"}\n', '"prompt" is missing or no text'),
+    ('{"prompt": "x", "chosen": "\\ud83d", "rejected": "b"}\n', '"chosen" holds half a surr')],
+    ids=lambda text: text[:60])
 def test_a_wrong_row_is_named_by_file_and_line(tmp_path, line, message):
     path = write_rows(tmp_path / "a.jsonl", [pair("x"), "\n", line, pair("y")])
     with pytest.raises(ValueError, match=rf"a\.jsonl:3: .*{message}"):
-        read_comparisons(path)
+        comparisons(path)
+
+
+@pytest.mark.parametrize("read, row, missing", [
+    (read_demonstrations, {"prompt": "x"}, "response"),
+    (read_demonstrations, {"prompt": "x", "completion": None}, "completion"),
+    (lambda path, skipped: read_field(path, "text", skipped), {"txt": "x"}, "text"),
+    (lambda path, skipped: read_field(path, "prompt", skipped), {"prompt": {}}, "prompt")])
+def test_the_missing_field_of_any_form_is_named(tmp_path, read, row, missing):
+    with pytest.raises(ValueError, match=rf'a\.jsonl:1: .*"{missing}" is missing or no text'):
+        read(write_rows(tmp_path / "a.jsonl", [row]), Counter())
 
 
 def test_an_empty_or_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="a.jsonl: no pair"):
-        read_comparisons(write_rows(tmp_path / "a.jsonl", []))
+    with pytest.raises(ValueError, match="a.jsonl: the file is empty"):
+        comparisons(write_rows(tmp_path / "a.jsonl", ["\n", " \n"]))
     with pytest.raises(FileNotFoundError, match="b.jsonl"):
-        read_comparisons(tmp_path / "b.jsonl")
+        comparisons(tmp_path / "b.jsonl")
+
+
+def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(pair("x")) + "\r\n", encoding="utf-8-sig")
+    assert comparisons(path) == [pair("x")]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 12, 0.5, 0.9, -1])
@@ -60,8 +138,8 @@ def test_a_truncated_gzip_file_is_named(tmp_path, kept):
     path = write_rows(tmp_path / "a.jsonl.gz", [pair(f"q {i}") for i in range(50)], gzip.open)
     data = path.read_bytes()
     path.write_bytes(data[:int(kept * len(data)) if isinstance(kept, float) else kept])
-    with pytest.raises(ValueError, match=r"a\.jsonl\.gz: (not a whole gzip file|no pair)"):
-        read_comparisons(path)
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz: (not a whole gzip|the file is empty)"):
+        comparisons(path)
 
 
 @pytest.mark.parametrize("damage", [
@@ -72,7 +150,7 @@ def test_a_corrupt_gzip_file_is_named(tmp_path, damage):
     path = write_rows(tmp_path / "a.jsonl.gz", [pair(f"q {i}") for i in range(50)], gzip.open)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"a\.jsonl\.gz: not a whole gzip file"):
-        read_comparisons(path)
+        comparisons(path)
 
 
 @pytest.mark.parametrize("opener, name", [(open, "a.jsonl"), (gzip.open, "a.jsonl.gz")])
@@ -82,7 +160,7 @@ def test_a_byte_that_is_not_utf8_is_named_by_file_and_line(tmp_path, opener, nam
     with opener(tmp_path / name, "wb") as file:
         file.write(line + b"\n\n" + line.replace(b"good", b"caf" + bad) + b"\n" + line)
     with pytest.raises(ValueError, match=rf"{name}:3: not UTF-8 .*; save it as UTF-8"):
-        read_comparisons(tmp_path / name)
+        comparisons(tmp_path / name)
 
 
 def test_the_lines_of_a_file_end_at_newlines_only(tmp_path):
@@ -92,16 +170,67 @@ def test_the_lines_of_a_file_end_at_newlines_only(tmp_path):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
                     encoding="utf-8")
     assert read_lines(path)[:2] == [json.dumps(row, ensure_ascii=False) for row in rows]
-    assert read_comparisons(path) == rows
+    assert comparisons(path) == rows
 
+
+# --- prompts -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text, wanted", [
     ("\n\nHuman: what ?\n\nAssistant:", "what ?"), ("Human:what", "what"), ("what", "what"),
     ("what\n\nAssistant:", "what"), ("Is the Human: nice", "Is the Human: nice"),
+    ("Who is your Assistant:", "Who is your Assistant:"), ("Human:\n\nAssistant:", ""),
+    ("Human: Human: x", "x"), ("Humans: a\nMy Human: b", "Humans: a\nMy Human: b"),
+    ("Assistant: hi\n\nHuman: x", "Assistant: hi\n\nHuman: x"),
+    ("Human: a\n\nb\n  Assistant:c\r\nHuman: d", "a\n\nb\n\nAssistant: c\n\nHuman: d"),
+    ("a\n\nAssistant:\n\nHuman: c", "a\n\nHuman: c"),
     ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:",
      "a\n\nAssistant: b\n\nHuman: c")])
-def test_the_marks_around_a_prompt_are_taken_off(text, wanted):
+def test_the_marks_of_a_prompt_are_brought_to_one_form(text, wanted):
     assert canonical_prompt(text) == wanted
+
+
+BLANKS = st.text(" \t\n\r\x0b\x85\u2028", max_size=4)
+WORDS = st.text("abc:?! HA\n", min_size=1, max_size=9).map(str.strip).filter(bool)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5), st.data())
+def test_blank_lines_around_marks_make_no_other_prompt(words, data):
+    """Nor does the mark of the first turn, or one more that invites the assistant to speak."""
+    turns = [*zip(("Human", "Assistant") * 3, words, strict=False)]
+    plain = "\n\n".join(f"{who}: {said}" for who, said in turns)
+    blank = lambda: data.draw(BLANKS)                                                # noqa: E731
+    loose = "\n".join(f"{blank()}{who}:{blank()}{said}{blank()}" for who, said in turns)
+    for text in (plain, plain.removeprefix("Human: "), f"{plain}\n\nAssistant:",
+                 loose, f"{loose}\n{blank()}Assistant:{blank()}"):
+        assert canonical_prompt(text) == plain.removeprefix("Human: ")
+    assert opening(canonical_prompt(loose)) == words[0]
+
+
+MARKS = st.lists(st.one_of(st.sampled_from(["Human:", "Assistant:", "\n", "\n\n", " "]),
+                           st.text("aH: \n\r\x0b\xa0\x1c", max_size=3)), max_size=12).map("".join)
+
+
+@given(MARKS)
+def test_a_canonical_prompt_is_its_own_canonical_form(text):
+    """And its opening begins it, is canonical itself and opens itself."""
+    once = canonical_prompt(text)
+    assert canonical_prompt(once) == once == once.strip()
+    first = opening(once)
+    assert f"{once}\n".startswith(f"{first}\n")
+    assert canonical_prompt(first) == opening(first) == first and opening(text) == first
+
+
+@given(MARKS)
+def test_a_transcript_is_cut_at_its_last_assistants_turn(text):
+    prompt, reply = split_transcript(text + "\nHuman: x\n\nAssistant: a\nb ")
+    assert (prompt, reply) == (canonical_prompt(text + "\nHuman: x"), "a\nb")
+    assert split_transcript(text + "\nHuman: x")[1] == ""
+
+
+def test_a_mark_within_a_line_is_text():
+    assert split_transcript("Human: who ?\n\nAssistant: the “Assistant: I” .") == (
+        "who ?", "the “Assistant: I” .")
+    assert split_transcript("Human: who ?\n\nAssistant: Human: me") == ("who ?", "me")
 
 
 # --- byte pairs ----------------------------------------------------------------------------------

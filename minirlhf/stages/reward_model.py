@@ -131,6 +131,16 @@ def accuracy(params: Parameters, model: ModelConfig, groups: Sequence[Group]) ->
         for g, s in zip(groups, score, strict=True)])
 
 
+def longer_is_chosen(groups: Sequence[Group]) -> np.ndarray:
+    """For each prompt, the share of its pairs in which the chosen reply is the longer; ties half.
+
+    The accuracy of a judge who looks at nothing but the length: a reward model should do better.
+    """
+    return np.array([
+        np.mean([0.5 + 0.5 * np.sign(len(g.rows[chosen]) - len(g.rows[rejected]))
+                 for chosen, rejected in g.pairs]) for g in groups])
+
+
 def normalize(params: Parameters, mean: float, deviation: float) -> None:
     """Rescale the scores in place, to mean 0 and deviation 1 where they had `mean`, `deviation`.
 
