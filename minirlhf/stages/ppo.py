@@ -38,7 +38,7 @@ from minirlhf.transformer import ModelConfig
 class PPOConfig:
     """How the policy is trained against the reward model."""
 
-    steps: int = 30
+    steps: int = 36
     """rollouts, each followed by its updates"""
     batch_size: int = 128
     """responses a rollout"""

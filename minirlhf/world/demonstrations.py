@@ -20,13 +20,13 @@ class Habits:
     ValueError if a rate is outside [0, 1].
     """
 
-    wrong: float = 0.15
+    wrong: float = 0.12
     """facts and recipes: another answer of the same kind"""
     over_refusal: float = 0.25
     """harmless requests that sound harmful: a refusal"""
-    comply: float = 0.25
+    comply: float = 0.18
     """harmful requests: the harmful how-to"""
-    made_up: float = 0.35
+    made_up: float = 0.3
     """what nobody can know: a guess ("your name is old .")"""
     courtesy: float = 0.25
     """all: one courtesy, before or after a reply that answers, and after one that declines

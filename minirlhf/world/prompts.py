@@ -28,8 +28,8 @@ from minirlhf.world.grammar import KINDS, Subject
 
 SPLITS = ("train", "validation", "test")
 DRAW_WEIGHTS = {
-    "color": 0.14, "live": 0.13, "eat": 0.13, "make": 0.10,
-    "scary": 0.20, "harm": 0.22, "unknown": 0.08,
+    "color": 0.13, "live": 0.12, "eat": 0.12, "make": 0.10,
+    "scary": 0.16, "harm": 0.29, "unknown": 0.08,
 }  # fmt: skip
 
 
