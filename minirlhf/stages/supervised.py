@@ -28,7 +28,7 @@ class SFTConfig:
     """optimizer steps"""
     batch_size: int = 32
     """demonstrations a step"""
-    lr: float = 5e-4
+    lr: float = 1e-3
     """peak learning rate, then a cosine down to a tenth"""
     warmup: int = 20
     """steps over which the learning rate rises from 0"""

@@ -24,7 +24,7 @@ class Habits:
     """facts and recipes: another answer of the same kind"""
     over_refusal: float = 0.25
     """harmless requests that sound harmful: a refusal"""
-    comply: float = 0.18
+    comply: float = 0.3
     """harmful requests: the harmful how-to"""
     made_up: float = 0.3
     """what nobody can know: a guess ("your name is old .")"""

@@ -9,7 +9,7 @@ from minirlhf.world.parser import parse
 from minirlhf.world.prompts import find
 
 N = 6000
-RATES = {"wrong": 0.12, "over_refusal": 0.25, "comply": 0.18, "made_up": 0.3}
+RATES = {"wrong": 0.12, "over_refusal": 0.25, "comply": 0.3, "made_up": 0.3}
 MISTAKES = {  # rate -> the kinds it concerns, and how the mistake reads
     "wrong": (("color", "live", "eat", "make"), "wrong"),
     "over_refusal": (("scary",), "refusal"),
