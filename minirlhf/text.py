@@ -185,18 +185,18 @@ class BytePairTokenizer(Tokenizer):
     """Byte-level BPE by the `tokenizers` library: any text can be encoded."""
 
     def __init__(self, library_tokenizer):
-        self.library = library_tokenizer
-        self.library.encode_special_tokens = True       # "<eos>" in a text is text, not an end
+        self.bpe = library_tokenizer
+        self.bpe.encode_special_tokens = True       # "<eos>" in a text is text, not an end
         self.vocab_size = library_tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        return self.library.encode(text).ids
+        return self.bpe.encode(text).ids
 
     def decode(self, ids) -> str:
-        return self.library.decode(list(ids), skip_special_tokens=True).strip()
+        return self.bpe.decode(list(ids), skip_special_tokens=True).strip()
 
     def definition(self) -> dict:
-        return json.loads(self.library.to_str())
+        return json.loads(self.bpe.to_str())
 
 
 def train_byte_pairs(texts, vocab_size: int) -> BytePairTokenizer:

@@ -241,7 +241,7 @@ TEXTS = ["the cat sat on the mat", "größer als ☃ !", "naïve\ncafé", "日�
 def test_special_tokens_take_the_first_ids():
     pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
     tokenizer = train_byte_pairs(TEXTS, 300)
-    assert [tokenizer.library.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3]
+    assert [tokenizer.bpe.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3]
     assert tokenizer.vocab_size <= 300
     assert min(min(tokenizer.encode(text)) for text in TEXTS) >= 4
 
@@ -289,5 +289,5 @@ def test_a_special_token_in_a_text_is_plain_text(text, special, tmp_path):
 def test_special_tokens_in_the_text_to_learn_from_do_not_move_the_special_ids():
     pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
     tokenizer = train_byte_pairs(["<eos> and <user> said <bot>"] * 50, 300)
-    assert [tokenizer.library.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3]
+    assert [tokenizer.bpe.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3]
     assert min(tokenizer.encode("<eos> and <user> said <bot>")) >= 4
