@@ -51,6 +51,8 @@ th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #ddd;
           vertical-align: top; }}
 td.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 td.why {{ color: #777; }} img {{ max-width: 100%; }} h2 {{ margin-top: 2.5rem; }}
+@media (max-width: 40rem) {{ table {{ font-size: .85rem; }} th, td {{ padding: .3rem; }}
+                            td.why {{ display: none; }} }}
 </style><h1>{title}</h1>{body}</html>
 """
 
