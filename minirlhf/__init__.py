@@ -6,7 +6,7 @@ base model → supervised fine-tuning → reward model → PPO.
 Read it in this order; each module uses only those before it.
 
     arrays, parameters, autograd, ops      the chain rule on arrays
-    transformer, tokens, sampling          a GPT-2, its tokens, its voice
+    files, tokens, transformer, sampling   a GPT-2, its tokens, its voice
     optimizer                              AdamW
     sft, bradley_terry, kl_penalty, gae,   the mathematics of RLHF, one idea a file
     clipped_surrogate, group_advantage, dpo
