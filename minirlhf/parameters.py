@@ -28,10 +28,7 @@ class Parameters(dict):
     flat: Array
     layout: tuple[tuple[str, tuple[int, ...]], ...]        # (name, shape) of every leaf
 
-    def __deepcopy__(self, memo) -> "Parameters":
-        return pack(self)                                   # copied one by one, leaves would part
-
-    def __reduce__(self):
+    def __reduce__(self):                  # for deep copies: taken one by one, leaves would part
         return pack, (tree_map(lambda leaf: leaf, self),)
 
 

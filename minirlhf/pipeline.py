@@ -85,10 +85,11 @@ def train_reward_model(run: Run) -> None:
     comparisons = read_preferences(run.folder / "preferences.jsonl")
     training = [row for row in comparisons if row["split"] == "train"]
     groups = reward_model.group_comparisons(training, run.tokenizer)
-    reward = transformer.with_scalar_head(run.load("sft"), rng=run.rng(Stage.INITIALIZE, 1))
+    sft = run.load("sft")
+    reward = transformer.with_scalar_head(sft, rng=run.rng(Stage.INITIALIZE, 1))
     run.follow("reward model", config.steps,
                reward_model.train(reward, run.model, groups, config, seed=run.config.seed))
-    scored = to_host(score_replies(reward, run.model, sft_conversations(run)))
+    scored = to_host(score_replies(reward, run.model, conversations(run, sft)))
     reward_model.normalize(reward, float(scored.mean()), float(scored.std()))
     run.save("reward", reward)
     write_json(run.folder / "reward" / "accuracy.json",
@@ -105,12 +106,12 @@ def read_preferences(path: Path) -> list[dict]:
     return rows
 
 
-def sft_conversations(run: Run, n: int = 1024) -> list[list[int]]:
+def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:
     """Training prompts with the SFT model's replies, as token ids, to normalise scores on."""
     rng = run.rng(Stage.NORMALIZE)
-    asked = [run.tokenizer.prompt(text) for text in run.source.draw_prompts(n, rng)]
-    replies = generate(run.load("sft"), run.model, run.tokenizer, asked, run.config.ppo.max_new,
-                       rng=rng, temperature=run.config.ppo.temperature)
+    asked = run.draw_prompts(n, rng)
+    replies = generate(sft, run.model, run.tokenizer, asked, run.config.ppo.max_new, rng=rng,
+                       temperature=run.config.ppo.temperature)
     return [prompt + run.tokenizer.response(*reply)
             for prompt, reply in zip(asked, replies, strict=True)]
 
@@ -150,12 +151,8 @@ def fine_tune_with_ppo(run: Run) -> None:
     config = run.config.ppo
     sft, reward = run.load("sft"), run.load("reward")
     models = Models(policy=copy(sft), value=copy(reward), reward=reward, reference=sft)
-
-    def draw_prompts(n, rng):
-        return [run.tokenizer.prompt(text) for text in run.source.draw_prompts(n, rng)]
-
     run.follow("PPO", config.steps,
-               ppo.train(models, run.model, draw_prompts, config, seed=run.config.seed))
+               ppo.train(models, run.model, run.draw_prompts, config, seed=run.config.seed))
     run.save("value", models.value)
     run.save("policy", models.policy)
 

@@ -45,6 +45,10 @@ class Run:
     def model(self) -> ModelConfig:
         return ModelConfig(self.tokenizer.vocab_size, **asdict(self.config.model))
 
+    def draw_prompts(self, n: int, rng: np.random.Generator) -> list[list[int]]:
+        """n training prompts as token ids."""
+        return [self.tokenizer.prompt(text) for text in self.source.draw_prompts(n, rng)]
+
     def save(self, name: str, params: Parameters) -> None:
         transformer.save(self.folder / name, params, self.model, self.tokenizer)
 

@@ -92,8 +92,7 @@ def with_scalar_head(params: Parameters, *, rng: np.random.Generator) -> Paramet
     wte = params["wte"]["weight"]
     channels = wte.shape[1]
     w = rng.normal(0, (channels + 1) ** -0.5, (1, channels)).astype(wte.dtype)
-    trunk_only = {name: branch for name, branch in params.items() if name != "score"}
-    return pack(trunk_only | {"score": {"weight": array_module(wte).asarray(w)}})
+    return pack(params | {"score": {"weight": array_module(wte).asarray(w)}})
 
 
 # --- forward -------------------------------------------------------------------------------------

@@ -25,13 +25,8 @@ models = Models(policy=copy(sft), value=copy(reward), reward=reward, reference=s
 print("\nfour models in memory: " + ", ".join(
     f"{name} {params.flat.nbytes / 1e6:.1f} MB" for name, params in models._asdict().items()))
 
-
-def draw_prompts(n, rng):
-    return [run.tokenizer.prompt(text) for text in run.source.draw_prompts(n, rng)]
-
-
 print("\nstep   score − β·KL = objective   length   value's explained variance")
-for step, n in enumerate(ppo.train(models, run.model, draw_prompts, run.config.ppo,
+for step, n in enumerate(ppo.train(models, run.model, run.draw_prompts, run.config.ppo,
                                    seed=run.config.seed)):
     print(f"{step:4}   {n['score']:+.2f} − {n['beta']:.2f}·{n['kl']:.2f} = {n['objective']:+.3f}"
           f"       {n['length']:5.1f}   {n['explained_variance']:+.2f}")
