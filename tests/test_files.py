@@ -60,11 +60,12 @@ def test_an_exception_before_anything_was_written_leaves_nothing(tmp_path):
 
 
 def test_what_was_written_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Its content before it is renamed, and its name before anything else is done."""
     events = []
     monkeypatch.setattr(os, "fsync", lambda file: events.append(names(tmp_path)))
     write_text(tmp_path / "file", "text")
-    (before,) = events
-    assert before != ["file"] and names(tmp_path) == ["file"]
+    before, after = events
+    assert before != ["file"] and after == ["file"] == names(tmp_path)
 
 
 @pytest.mark.parametrize("write, good, bad", [

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from minirlhf import cli, pipeline
+from minirlhf import options, pipeline
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -109,8 +109,8 @@ def wrong_command(line: str) -> str | None:
     if kind != "run" and kind not in pipeline.STAGES:
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
-    default = (cli.New(settings=cli.default_settings(argv)) if starts
-               else cli.Continue(tyro.MISSING, settings=cli.saved_settings(argv)))
+    default = (options.New(settings=options.default_settings(argv)) if starts
+               else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()
     with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
         try:
