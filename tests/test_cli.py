@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from helpers import FLAGS, call
 
 from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
@@ -18,25 +19,11 @@ from minirlhf.people import Comparisons
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
 from minirlhf.sources import ToyWorld
 
-FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
-    --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
-    --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 2 --sft.batch-size 8
-    --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 1
-    --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8 --evaluation.samples 1""".split()
-
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
     """Every test works in a folder of its own, where runs/ would appear."""
     monkeypatch.chdir(tmp_path)
-
-
-def call(*argv) -> int:
-    """The exit status, whether it is returned or raised."""
-    try:
-        return cli.main(list(argv))
-    except SystemExit as end:
-        return end.code
 
 
 def files(folder=".") -> dict[str, bytes]:
