@@ -1,6 +1,7 @@
 """What the tests share: the way to the host, comparison, files, and Hypothesis strategies."""
 
 import json
+from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -47,6 +48,28 @@ def call(*argv) -> int:
         return cli.main(list(argv))
     except SystemExit as end:
         return end.code
+
+
+def files(folder=".") -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*"))
+            if path.is_file()}
+
+
+def mistake(capsys, *argv) -> str:
+    """The message of a call that must fail: status 2, no traceback, and no file touched."""
+    capsys.readouterr()
+    before = files(), sorted(Path().rglob("*"))
+    assert call(*argv) == 2
+    assert (files(), sorted(Path().rglob("*"))) == before
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err + told.out and told.out == ""
+    return told.err
+
+
+def one_line(capsys, *argv) -> str:
+    message = mistake(capsys, *argv)
+    assert message.startswith("minirlhf: ") and message.count("\n") == 1
+    return message
 
 
 def prefix_mask(lengths, width: int) -> np.ndarray:

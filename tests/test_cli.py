@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from helpers import FLAGS, call
+from helpers import FLAGS, call, files, mistake, one_line
 
 from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
@@ -24,28 +24,6 @@ from minirlhf.sources import ToyWorld
 def empty_folder(tmp_path, monkeypatch):
     """Every test works in a folder of its own, where runs/ would appear."""
     monkeypatch.chdir(tmp_path)
-
-
-def files(folder=".") -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*"))
-            if path.is_file()}
-
-
-def mistake(capsys, *argv) -> str:
-    """The message of a call that must fail: status 2, no traceback, and no file touched."""
-    capsys.readouterr()
-    before = files(), sorted(Path().rglob("*"))
-    assert call(*argv) == 2
-    assert (files(), sorted(Path().rglob("*"))) == before
-    told = capsys.readouterr()
-    assert "Traceback" not in told.err + told.out and told.out == ""
-    return told.err
-
-
-def one_line(capsys, *argv) -> str:
-    message = mistake(capsys, *argv)
-    assert message.startswith("minirlhf: ") and message.count("\n") == 1
-    return message
 
 
 def plain(text: str) -> str:
