@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from minirlhf import pipeline, report
+from minirlhf import page, pipeline, report
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.run import Run, create
@@ -259,7 +259,7 @@ def show(run: Run) -> None:
     print(f"\n{report.examples_text(samples)}\n")
     print(report.accuracy_text(read_json(run.folder / "reward" / "accuracy.json")) + "\n")
     print(report.table_text(report.comparison(samples)))
-    report.write_report(run.folder)
+    page.write_report(run.folder)
 
 
 if __name__ == "__main__":

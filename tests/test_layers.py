@@ -33,6 +33,7 @@ ROWS = [                                            # from the machine up to the
     ["run"],
     ["pipeline"],
     ["report"],
+    ["page"],
     ["cli", "__main__"],
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
