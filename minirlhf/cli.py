@@ -37,6 +37,7 @@ stage by stage, each continuing a run folder:
   minirlhf reward-model RUN       stage 2: learn a score from the choices
   minirlhf ppo RUN                stage 3: PPO against that score, with a KL penalty
   minirlhf evaluate RUN           ask all models the test prompts; table and report
+  minirlhf report RUN             write the report of a run again, from what its folder holds
 
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
 folder that starts with a copy of what the stage needs.  `minirlhf COMMAND --help` lists every
@@ -81,6 +82,16 @@ class Continue:
         default_factory=RunConfig)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """Write the report of a run again, from what its folder holds."""
+
+    run: tyro.conf.Positional[str]
+    """name of the run"""
+    out: Path = Path("runs")
+    """where run folders lie"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2 for a mistake that the user can mend)."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -102,10 +113,12 @@ def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
     if name == "run":
         return run_all
+    if name == "report":
+        return write_report
     if name in pipeline.STAGES:
         return lambda argv: run_stage(name, argv)
-    raise ValueError(f"unknown command {name!r}; choose run, {', '.join(pipeline.STAGES)} "
-                     "(minirlhf --help)")
+    raise ValueError(f"unknown command {name!r}; choose run, "
+                     f"{', '.join(pipeline.STAGES)}, report (minirlhf --help)")
 
 
 def run_all(argv: Sequence[str]) -> None:
@@ -154,6 +167,12 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     if name == "evaluate":
         show(run)
     print(f"written to {run.folder}: {', '.join(stage.makes)}")
+
+
+def write_report(argv: Sequence[str]) -> None:
+    """minirlhf report RUN: the page again, say after an update of this program."""
+    args = tyro.cli(Finished, prog="minirlhf report", args=argv)
+    print(f"written: {page.write_report(args.out / args.run)}")
 
 
 def continued(name: str, args: Continue) -> Run:
