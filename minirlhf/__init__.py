@@ -13,7 +13,8 @@ Read it in this order; each module uses only those before it.
     rollout, stages/                       the three stages as loops over that mathematics
     world/, evaluation                     a toy world with a hidden truth to measure against
     text, people, sources, settings        where a run's data and settings come from
-    run, pipeline, report, cli             the whole run
+    run, pipeline                          the whole run
+    report, page/, cli                     what it found, and the doors
 
 Symbols: B batch, T tokens, P prompt, R response, C channels, H heads, V vocabulary, L layers;
 gradients are `d` + name.  docs/reading.md is a guided evening.

@@ -30,6 +30,7 @@ stage by stage, each continuing a run folder:
   minirlhf reward-model RUN       stage 2: learn a score from the choices
   minirlhf ppo RUN                stage 3: PPO against that score, with a KL penalty
   minirlhf evaluate RUN           ask all models the test prompts; table and report
+  minirlhf report RUN             write the report of a run again, from what its folder holds
 
 The same command with --resume goes on where it was interrupted.
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
@@ -64,12 +65,12 @@ def resuming(argv: Sequence[str]) -> str:
 
 def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
-    if name == "run":
-        return commands.run_all
-    if name in pipeline.STAGES:
-        return partial(commands.run_stage, name)
-    raise ValueError(f"unknown command {name!r}; choose run, {', '.join(pipeline.STAGES)} "
-                     "(minirlhf --help)")
+    found = {"run": commands.run_all,
+             **{stage: partial(commands.run_stage, stage) for stage in pipeline.STAGES},
+             "report": commands.write_report}
+    if name not in found:
+        raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
+    return found[name]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from minirlhf import pipeline, report
+import tyro
+
+from minirlhf import page, pipeline, report
 from minirlhf.files import (
     locked,
     read_json,
@@ -18,7 +20,7 @@ from minirlhf.files import (
     write_json,
     write_jsonl,
 )
-from minirlhf.options import parse_continue, parse_new
+from minirlhf.options import Finished, parse_continue, parse_new
 from minirlhf.run import Run, check_data, create, reopen, resume
 from minirlhf.settings import RunConfig, from_dict
 
@@ -64,7 +66,13 @@ def show(run: Run) -> None:
     print(f"\n{report.examples_text(samples)}\n")
     print(report.accuracy_text(read_json(run.folder / "reward" / "accuracy.json")) + "\n")
     print(report.table_text(report.comparison(samples)))
-    report.write_report(run.folder)
+    page.write_report(run.folder)
+
+
+def write_report(argv: Sequence[str]) -> None:
+    """minirlhf report RUN: the page again, from what the folder holds."""
+    args = tyro.cli(Finished, prog="minirlhf report", args=argv)
+    print(f"written: {page.write_report(args.out / args.run)}")
 
 
 # --- the folder to work in, kept from other processes meanwhile ----------------------------------

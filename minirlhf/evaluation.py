@@ -21,6 +21,8 @@ from minirlhf.transformer import ModelConfig
 from minirlhf.world.gold import gold
 
 GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "finished")
+RATES = {"harm_refused": ("harm", "refused"),      # name: the kind of prompt, what is counted
+         "over_refusal": ("scary", "refused"), "scary_right": ("scary", "right")}
 
 
 def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Parameters,
@@ -90,11 +92,28 @@ def summarize(rows: Sequence[dict], sft: Sequence[dict]) -> dict[str, float]:
     table = {key: float(column(rows, key).mean()) for key in ("score", "kl", "length")}
     if "gold" in rows[0]:
         table |= {key: float(column(rows, key).mean()) for key in ("gold", *GOLD_PARTS)}
-        table |= {"win_rate": win_rate(rows, sft),
-                  "harm_refused": share(rows, "harm", "refused"),
-                  "over_refusal": share(rows, "scary", "refused"),
-                  "scary_right": share(rows, "scary", "right")}
+        table |= {"win_rate": win_rate(rows, sft)}
+        table |= {name: share(rows, kind, key) for name, (kind, key) in RATES.items()}
     return table
+
+
+def change(rows: Sequence[dict], other: Sequence[dict], name: str) -> tuple[float, float]:
+    """How much higher a number of `summarize` is in `rows` than in `other`, and its standard error.
+
+    Paired: both models answered the same prompts in the same order.  The error is over prompts,
+    whose several replies count once; NaN where no prompt counts, or the error of a single one.
+    """
+    kind, key = RATES.get(name, (None, name))
+    by_prompt: dict[str, list[float]] = {}
+    for row, before in zip(rows, other, strict=True):
+        if kind in (None, row["kind"]):
+            difference = (0.5 * np.sign(row["gold"] - before["gold"]) if name == "win_rate"
+                          else float(row[key]) - float(before[key]))
+            by_prompt.setdefault(row["prompt"], []).append(float(difference))
+    if not by_prompt:
+        return float("nan"), float("nan")
+    means = [float(np.mean(differences)) for differences in by_prompt.values()]
+    return float(np.mean(means)), standard_error(means)
 
 
 # --- uncertainty ---------------------------------------------------------------------------------

@@ -56,6 +56,16 @@ class Continue:
         default_factory=RunConfig)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """Write the report of a run again, from what its folder holds."""
+
+    run: tyro.conf.Positional[str]
+    """name of the run"""
+    out: Path = Path("runs")
+    """where run folders lie"""
+
+
 def parse_new(program: str, description: str, argv: Sequence[str], name: str = "toy") -> New:
     """The flags of a program that starts a run; `name` is the run's name where they give none."""
     args = tyro.cli(New, prog=program, args=argv, description=description,

@@ -1,18 +1,10 @@
-"""What a run found: tables for the terminal, and one self-contained page, `report.html`.
+"""What a run found, as text: tables for a terminal, and over seeds.  `page/` makes it a page."""
 
-The page's figures need matplotlib (extra `report`); without it the page is written without them.
-"""
-
-import base64
-import io
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 
 import numpy as np
 
-from minirlhf.evaluation import interval, summarize
-from minirlhf.files import read_json, read_jsonl, write_text
+from minirlhf.evaluation import GOLD_PARTS, interval, summarize
 
 TITLES = {"base": "base", "sft": "SFT", "policy": "PPO"}
 # key: (label, format, what it means)
@@ -26,7 +18,7 @@ LINES = {
     "clear": ("· clear", "+z.2f", "a price on repetition and on words of no sentence"),
     "finished": ("· finished", "+z.2f", "a price on replies that never end"),
     "win_rate": ("win rate over SFT", ".0%", "by gold, same prompts, ties count half"),
-    "harm_refused": ("harmful requests refused", ".0%", "higher is better"),
+    "harm_refused": ("harmful requests refused", ".0%", "and nothing said against the refusal"),
     "over_refusal": ("over-refusal", ".0%", "harmless requests that sound harmful, refused"),
     "scary_right": ("· answered rightly", ".0%", "the same requests: fewer refusals may hide wrong "
                                                  "answers"),
@@ -35,28 +27,15 @@ LINES = {
     "kl": ("KL to SFT", "z.1f", "nats a reply, summed over its tokens"),
     "length": ("length", ".1f", "tokens a reply"),
 }
+# which way is better: 1 up, −1 down.  The score and the KL are means to an end, the length a style.
+BETTER = {key: 1 for key in ("gold", *GOLD_PARTS, "win_rate", "harm_refused", "scary_right")} | {
+    "over_refusal": -1}
 NO_GOLD = """There is no gold score for real people's comparisons.  The score is the reward model's
 own opinion, which PPO was made to raise: a rise shows that PPO works, not that replies are better.
 It is worth what the reward model is worth.  Compare its held-out accuracy with 0.5, a coin's, and
 with always picking the longer or the shorter reply: unless it is above all three by two standard
 errors or more, it has not been shown to have learned anything else.  Whether people prefer the new
 replies, only people can say."""
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; }}
-table {{ border-collapse: collapse; margin: 1rem 0; width: 100%; }}
-th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #ddd;
-          vertical-align: top; }}
-td.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-td.why {{ color: #777; }} img {{ max-width: 100%; }} h2 {{ margin-top: 2.5rem; }}
-@media (max-width: 40rem) {{ table {{ font-size: .85rem; }} th, td {{ padding: .3rem; }}
-                            td.why {{ display: none; }} }}
-</style><h1>{title}</h1>{body}</html>
-"""
-
-
 def by_model(rows: Sequence[dict]) -> dict[str, list[dict]]:
     models: dict[str, list[dict]] = {}
     for row in rows:
@@ -160,113 +139,3 @@ def across_seeds(tables: Sequence[dict], accuracies: Sequence[dict]) -> str:
         lines.append(f"| {kind} | {'{:.3f} ± {:.3f}'.format(*interval(hits))} | "
                      f"{np.mean(best):.3f} | {' '.join(f'{hit:.2f}' for hit in hits)} |")
     return "\n".join(lines) + "\n"
-
-
-# --- the page ------------------------------------------------------------------------------------
-
-def write_report(folder: Path) -> Path:
-    """Write runs/NAME/report.html from what the run folder holds."""
-    folder = Path(folder)
-    samples = read_jsonl(folder / "samples.jsonl")
-    accuracy = read_json(folder / "reward" / "accuracy.json")
-    table = comparison(samples)
-    body = [f"<p>{escape(headline(table))}</p>", "<h2>Before and after</h2>", table_html(table),
-            "<h2>The same prompts, answered by each model</h2>", examples_html(samples),
-            "<h2>The reward model on held-out prompts</h2>", accuracy_html(accuracy)]
-    metrics = read_jsonl(folder / "metrics.jsonl")
-    image = curves(metrics, table)
-    if image is not None:
-        body.append(f'<h2>Training</h2><img alt="training curves" '
-                    f'src="data:image/png;base64,{base64.b64encode(image).decode()}">')
-    settings = escape((folder / "config.json").read_text(encoding="utf-8"))
-    body.append(f"<h2>Settings</h2><details><summary>config.json</summary><pre>{settings}</pre>"
-                "</details>")
-    write_text(folder / "report.html", PAGE.format(title=f"minirlhf: {escape(folder.name)}",
-                                                   body="\n".join(body)))
-    return folder / "report.html"
-
-
-def headline(table: dict[str, dict[str, float]]) -> str:
-    policy, sft = table["policy"], table["sft"]
-    if "gold" not in policy:
-        return (f"The reward model's score went from {sft['score']:+.2f} to {policy['score']:+.2f} "
-                f"at a KL of {policy['kl']:.1f} nats a reply.  {NO_GOLD}")
-    return (f"Gold score on test prompts: base {table['base']['gold']:+.2f}, SFT "
-            f"{sft['gold']:+.2f}, PPO {policy['gold']:+.2f}; PPO's reply beats SFT's in "
-            f"{policy['win_rate']:.0%} of cases, ties counting half.")
-
-
-def table_html(table: dict[str, dict[str, float]]) -> str:
-    names = list(table)
-    head = "".join(f"<th>{TITLES.get(name, name)}</th>" for name in names)
-    body = "".join(
-        f"<tr><td>{escape(label)}</td>"
-        + "".join(f'<td class="n">{table[name][key]:{form}}</td>' for name in names)
-        + f'<td class="why">{escape(why)}</td></tr>'
-        for key, (label, form, why) in LINES.items() if key in table[names[0]])
-    return f"<table><tr><th></th>{head}<th></th></tr>{body}</table>"
-
-
-def examples_html(rows: Sequence[dict]) -> str:
-    names = list(by_model(rows))
-    head = "".join(f"<th>{TITLES.get(name, name)}</th>" for name in names)
-    body = ""
-    for _, prompt, replies in examples(rows, per_kind=2):
-        cells = "".join(
-            f"<td>{escape(replies[name]['reply'])}"
-            + (f"<br><small>gold {replies[name]['gold']:+.2f}</small>"
-               if "gold" in replies[name] else "") + "</td>" for name in names)
-        body += f"<tr><td>{escape(shortened(prompt))}</td>{cells}</tr>"
-    return f"<table><tr><th>prompt</th>{head}</tr>{body}</table>"
-
-
-def accuracy_html(accuracy: dict[str, dict]) -> str:
-    body = "".join(
-        f"<tr><td>{escape(kind)}</td><td class='n'>{row['accuracy']:.3f} ± "
-        f"{row['standard_error']:.3f}</td><td class='n'>"
-        + (f"{row['best']:.3f}" if "best" in row else "–")
-        + f"</td><td class='n'>{row['pairs']}</td></tr>" for kind, row in accuracy.items())
-    body += "".join(f"<tr><td>{label}</td><td class='n'>{right:.3f}</td><td></td><td></td></tr>"
-                    for label, right in by_length(accuracy).items())
-    return ("<table><tr><th>kind</th><th>accuracy ± standard error</th><th>best possible</th>"
-            f"<th>pairs</th></tr>{body}</table>")
-
-
-# stage, number, title, what a healthy curve does
-PANELS = (
-    ("pretraining", "loss", "base: loss", "nats a token"),
-    ("SFT", "loss", "SFT: loss", "nats a response token"),
-    ("reward model", "loss", "reward model: loss", "0.69 is a coin's"),
-    ("PPO", "score", "PPO: reward-model score", "rises, then levels off"),
-    ("PPO", "kl", "PPO: KL to SFT", "nats a reply; levels off"),
-    ("PPO", "length", "PPO: length", "tokens; growth is a warning"),
-    ("PPO", "explained_variance", "value model: explained variance", "towards 1"),
-)
-
-
-def curves(metrics: Sequence[dict], table: dict[str, dict[str, float]]) -> bytes | None:
-    """The training curves of all stages, the models' scores, as a PNG; None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
-    *axes, last = figure.subplots(2, 4).flat
-    for ax, (stage, key, title, remark) in zip(axes, PANELS, strict=True):
-        rows = [row for row in metrics if row["stage"] == stage]
-        ax.plot([row["step"] for row in rows], [row[key] for row in rows], lw=1.2, color="#2a6f97")
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel(remark, fontsize=8, color="#666")
-    key = "gold" if "gold" in table["sft"] else "score"
-    names, heights = [TITLES.get(n, n) for n in table], [row[key] for row in table.values()]
-    bars = last.bar(names, heights, color=["#a9a9a9", "#89c2d9", "#2a6f97"])
-    last.bar_label(bars, fmt="%+.2f", fontsize=9)
-    last.axhline(0, color="#222", lw=0.8)
-    last.set_title(LINES[key][0] + ", test prompts", fontsize=10)
-    last.margins(y=0.15)
-    for ax in (*axes, last):
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    png = io.BytesIO()
-    figure.savefig(png, dpi=110)
-    return png.getvalue()

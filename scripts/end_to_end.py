@@ -5,7 +5,7 @@
 
 import sys
 
-from minirlhf import pipeline, report
+from minirlhf import page, pipeline, report
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.commands import new_run
 from minirlhf.files import read_json, read_jsonl
@@ -24,4 +24,4 @@ samples = read_jsonl(run.folder / "samples.jsonl")
 print(report.examples_text(samples))
 print(report.accuracy_text(read_json(run.folder / "reward" / "accuracy.json")))
 print(report.table_text(report.comparison(samples)))
-print("report:", report.write_report(run.folder))
+print("report:", page.write_report(run.folder))

@@ -1,5 +1,5 @@
 """What the default run achieves, over several seeds: writes docs/measured.md, and a picture of the
-first seed's run beside it (images/run.png, with the extra `report`).
+first seed's run beside it (images/run.svg).
 
     python scripts/measure.py [--seeds 5] [--quick] [--output docs/measured.md]
 
@@ -19,7 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from minirlhf import report
-from minirlhf.files import read_json, read_jsonl, replacing, write_text
+from minirlhf.files import read_json, read_jsonl, write_text
+from minirlhf.page.training import picture
 from minirlhf.settings import RunConfig, from_dict, quick
 
 parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
@@ -53,8 +54,6 @@ page = (f"# Measured\n\nThe default run on test prompts, {len(folders)} seeds.  
         f"`python {' '.join(['scripts/measure.py', *sys.argv[1:]])}`, NumPy {np.__version__}.\n\n"
         + report.across_seeds(*zip(*results, strict=True)))
 write_text(args.output, page)
-picture = report.curves(read_jsonl(folders[0] / "metrics.jsonl"), results[0][0])
-if picture is not None:
-    with replacing(args.output.parent / "images" / "run.png") as temporary:
-        temporary.write_bytes(picture)
+write_text(args.output.parent / "images" / "run.svg",
+           picture(read_jsonl(folders[0] / "metrics.jsonl"), results[0][0]))
 print(page)

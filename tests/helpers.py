@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minirlhf import cli
 from minirlhf.arrays import array_module
+from minirlhf.evaluation import GOLD_PARTS
 from minirlhf.stages.training import update
 
 
@@ -88,6 +89,18 @@ def write_rows(path, rows, opener=open):
         file.write("".join(row if isinstance(row, str) else json.dumps(row) + "\n"
                            for row in rows))
     return path
+
+
+def sample(model, prompt="sky ?", kind="color", **more) -> dict:
+    """A row of samples.jsonl: a reply and what it is worth."""
+    parts = dict.fromkeys(GOLD_PARTS, 0.0)
+    return {"model": model, "prompt": prompt, "kind": kind, "reply": f"{model} says so",
+            "score": 0.5, "kl": 0.0, "length": 4, "gold": 1.0, "refused": False,
+            "right": True} | parts | more
+
+
+SAMPLES = [sample("base", gold=-1.25, score=-0.5), sample("sft", gold=0.5),
+           sample("policy", gold=1.15, kl=3.25)]
 
 
 def warmup_then_cosine(steps: int, peak: float, warmup: int) -> list[float]:

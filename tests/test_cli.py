@@ -298,6 +298,25 @@ def test_an_evaluation_again_in_a_new_folder_has_its_report(finished):
     assert (again / "metrics.jsonl").read_bytes() == (old / "metrics.jsonl").read_bytes()
 
 
+def test_the_report_is_written_again_from_the_folder(finished, capsys):
+    before = files("runs/old")
+    Path("runs/old/report.html").unlink()
+    assert call("report", "old") == 0
+    assert capsys.readouterr().out == "written: runs/old/report.html\n"
+    shutil.move("runs", "moved")
+    assert call("report", "old", "--out", "moved") == 0
+    assert {name.replace("moved", "runs"): data for name, data in files("moved").items()} == before
+
+
+def test_a_report_of_a_run_that_is_not_there_or_not_ready_says_what_is_missing(finished, capsys):
+    assert "there is no run runs/gone" in one_line(capsys, "report", "gone")
+    assert not Path("runs/gone").exists()
+    Path("runs/old/samples.jsonl").unlink()
+    Path("runs/old/report.html").unlink()
+    assert "minirlhf evaluate old" in one_line(capsys, "report", "old")
+    assert not Path("runs/old/report.html").exists()
+
+
 def test_a_stage_goes_on_with_the_settings_of_its_run_and_those_given(capsys):
     assert call("pretrain", "--name", "p", "--seed", "5", *FLAGS) == 0
     assert call("sft", "p", "--sft.steps", "1") == 0

@@ -10,6 +10,7 @@ from models import random_model
 
 from minirlhf.evaluation import (
     GOLD_PARTS,
+    change,
     evaluate,
     interval,
     share,
@@ -109,6 +110,52 @@ def test_a_line_of_the_table_by_hand():
 def test_without_gold_the_table_has_what_a_model_can_tell():
     rows = [{"kind": "human", "score": 1.0, "kl": 2.0, "length": 3}]
     assert summarize(rows, rows) == {"score": 1.0, "kl": 2.0, "length": 3.0}
+
+def rows_of(*golds_of_prompts, kind="color", **more):
+    """Rows of several replies a prompt."""
+    return [{"prompt": f"{i} ?", "kind": kind, "gold": gold, "score": -gold, **more}
+            for i, golds in enumerate(golds_of_prompts) for gold in golds]
+
+
+def test_a_change_is_paired_and_its_error_is_over_prompts_by_hand():
+    """By prompt the differences are 1, 2 and 6: mean 3, sample variance 7."""
+    before, after = rows_of([0, 2], [1, 1], [0, 4]), rows_of([2, 2], [3, 3], [10, 6])
+    assert change(after, before, "gold") == pytest.approx((3, sqrt(7 / 3)), rel=1e-12)
+    assert change(after, before, "score") == pytest.approx((-3, sqrt(7 / 3)), rel=1e-12)
+
+
+def test_a_change_of_the_win_rate_is_what_is_won_beyond_a_draw():
+    """Won, lost, drawn, won: ½ − ½ + 0 + ½ over four prompts; two models that draw change nothing.
+    """
+    before, after = rows_of([0], [0], [0], [0]), rows_of([1], [-1], [0], [2])
+    assert change(after, before, "win_rate")[0] == pytest.approx(0.125)
+    assert change(after, before, "win_rate")[0] == win_rate(after, before) - 0.5
+    assert change(before, before, "win_rate") == (0, 0)
+
+
+def test_a_change_of_a_rate_looks_at_the_prompts_of_its_kind_alone():
+    scary = rows_of([0], [0], kind="scary", refused=True, right=False)
+    harm = rows_of([0], [0], kind="harm", refused=True, right=False)
+    after = [{**row, "refused": row["kind"] == "harm", "right": True} for row in scary + harm]
+    before = scary + harm
+    assert change(after, before, "over_refusal")[0] == -1
+    assert change(after, before, "scary_right")[0] == 1
+    assert change(after, before, "harm_refused")[0] == 0
+    assert all(isnan(x) for x in change(after[:2], before[:2], "harm_refused"))
+    assert isnan(change(after[:1], before[:1], "over_refusal")[1])     # one prompt has no spread
+
+
+@pytest.mark.parametrize("name", ["gold", "score", "win_rate", "over_refusal", "kl"])
+def test_a_change_is_the_difference_of_two_columns_of_the_table(name):
+    rng = np.random.default_rng(3)
+    models = [[{"prompt": f"{i} ?", "kind": kind, "score": x, "kl": y, "length": 3, "gold": z,
+                "refused": bool(i % 2), "right": False, **dict.fromkeys(GOLD_PARTS, 0.0)}
+               for i, kind in enumerate(["scary", "harm", "color"] * 4)
+               for x, y, z in [rng.normal(size=3)]] for _ in range(2)]
+    before, after = models
+    found = summarize(after, before)[name] - summarize(before, before)[name]
+    assert change(after, before, name)[0] == pytest.approx(found, abs=1e-12)
+
 
 
 # --- rows ----------------------------------------------------------------------------------------

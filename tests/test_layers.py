@@ -35,6 +35,7 @@ ROWS = [                                            # from the machine up to the
     ["run"],
     ["pipeline"],
     ["report"],
+    ["page"],
     ["options"],
     ["commands"],
     ["cli", "__main__"],

@@ -104,7 +104,7 @@ def wrong_command(line: str) -> str | None:
         kind = "run" if "new_run" in (ROOT / script).read_text(encoding="utf-8") else "plain"
     else:
         kind, *argv = argv
-    if kind == "plain":
+    if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
     if kind != "run" and kind not in pipeline.STAGES:
         return f"minirlhf has no command {kind}"

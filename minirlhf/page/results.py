@@ -1,0 +1,219 @@
+"""What a run reached: the headline, the table, the replies, the reward model's accuracy, people."""
+
+from collections.abc import Sequence
+
+from minirlhf.evaluation import change
+from minirlhf.page.figures import share_bar
+from minirlhf.page.markup import (
+    details,
+    escaped,
+    long_text,
+    number,
+    quotation,
+    section,
+    table,
+    table_row,
+    typeset,
+)
+from minirlhf.report import BETTER, LINES, NO_GOLD, TITLES, by_length, by_model, comparison
+
+
+def title(model: str) -> str:
+    """What a model is called on the page."""
+    return escaped(TITLES.get(model, model))
+
+
+# --- the headline and the table ------------------------------------------------------------------
+
+def headline(found: dict[str, dict[str, float]]) -> str:
+    """What was reached, in a sentence, or what PPO raised where the truth is not known."""
+    sft, policy = found["sft"], found["policy"]
+    if "gold" not in policy:
+        return (f"The reward model’s score went from {number(sft['score'], '+z.2f')} to "
+                f"{number(policy['score'], '+z.2f')} at a KL of {number(policy['kl'], 'z.1f')} "
+                "nats a reply.")
+    worth = ", ".join(f"{number(row['gold'], '+z.2f')} from the {title(name)} model"
+                      for name, row in found.items())
+    return (f"By the toy world’s hidden truth, replies to the test prompts are worth {worth}. "
+            f"PPO’s reply beats SFT’s in {number(policy['win_rate'], '.0%')} of cases, ties "
+            "counting half.")
+
+
+def learned(accuracy: dict[str, dict]) -> str:
+    """Whether a reward model of people's choices has been shown to have learned something."""
+    if "longer" not in accuracy.get("all", {}):
+        return ""
+    row = accuracy["all"]
+    beaten = row["accuracy"] - 2 * row["standard_error"] > max(0.5, row["longer"], row["shorter"])
+    return (f"<p><strong>In this run</strong> the accuracy is {number(row['accuracy'], '.3f')} ± "
+            f"{number(row['standard_error'], '.3f')}, beside {row['longer']:.3f} for the longer "
+            f"and {row['shorter']:.3f} for the shorter reply. So the reward model has "
+            + ("been shown to have learned something" if beaten else
+               "not been shown to have learned anything") + " else.</p>")
+
+
+def headline_html(rows: Sequence[dict], accuracy: dict[str, dict]) -> str:
+    """The run in a sentence or two, and the number that matters of each model, large."""
+    found = comparison(rows)
+    known = "gold" in found["sft"]
+    label, form, _ = LINES["gold" if known else "score"]
+    steps = [f"<div><dt>{title(name)}</dt>"
+             f"<dd>{number(row['gold' if known else 'score'], form)}</dd></div>"
+             for name, row in found.items()]
+    if known:
+        steps.append('<div class="apart"><dt>PPO wins over SFT</dt>'
+                     f'<dd>{number(found["policy"]["win_rate"], ".0%")}</dd></div>')
+    return (f'<p class="headline">{headline(found)}</p>\n<figure class="steps">'
+            f'<dl>{"".join(steps)}</dl><figcaption>{escaped(label)}, mean over test prompts'
+            "</figcaption></figure>"
+            + f'<div class="caution"><p>{typeset(NO_GOLD)}</p>{learned(accuracy)}</div>'
+            * (not known))
+
+
+def table_html(rows: Sequence[dict]) -> str:
+    """The comparison of the models: a row a number, with its meaning and its good direction."""
+    models, found = by_model(rows), comparison(rows)
+    lines = [line_html(key, found, change(models["policy"], models["sft"], key))
+             for key in LINES if key in found["sft"]]
+    return section(
+        "result", "Before and after", quotation("A high Reward Model score is not the goal."),
+        "<p>Every model answers the same test prompts, which no stage was trained on; the base "
+        "model is asked in plain text, for it has never seen a chat."
+        + (" ↑ and ↓ say which way is better. A change is colored where it exceeds two standard "
+           "errors over prompts; a smaller one may be chance." if "gold" in found["sft"] else "")
+        + " One run is one draw: another seed gives other numbers.</p>",
+        table("comparison", ["", *map(title, found), "PPO − SFT"], lines,
+              "The models’ replies to the test prompts in numbers"))
+
+
+def line_html(key: str, found: dict[str, dict[str, float]], moved: tuple[float, float]) -> str:
+    label, form, why = LINES[key]
+    way, (difference, error) = BETTER.get(key, 0), moved
+    sign, word = {1: ("↑", "higher is better"), -1: ("↓", "lower is better"), 0: ("", "")}[way]
+    arrow = f' <abbr class="way" title="{word}">{sign}</abbr>' if way else ""
+    name = (f'<span class="{"part" if label.startswith("·") else "whole"}">'
+            f'{escaped(label.removeprefix("· "))}{arrow}</span><small>{typeset(why)}</small>')
+    verdict = ""
+    if way and abs(difference) > 2 * error:
+        verdict = "better" if way * difference > 0 else "worse"
+    cell = (f"{number(100 * difference, '+z.0f')} pts" if "%" in form
+            else number(difference, "+z" + form.lstrip("+z")))
+    if verdict:
+        cell = f'<span class="{verdict}">{cell}<span class="unseen"> {verdict}</span></span>'
+    return table_row([name, *(number(row[key], form) for row in found.values()), cell])
+
+
+# --- the replies ---------------------------------------------------------------------------------
+
+KINDS = {"color": "Facts: colors", "live": "Facts: where animals live",
+         "eat": "Facts: what animals eat", "make": "How to make something",
+         "scary": "Harmless requests that sound harmful", "harm": "Harmful requests",
+         "unknown": "Questions that nobody can know the answer to", "human": "People’s prompts"}
+SILENCE = '<div class="text silent">(says nothing)</div>'
+SHOWN = 2                                   # prompts of a kind at once; as many more on demand
+
+
+def spread(items: Sequence, most: int) -> list:
+    """At most `most` items, taken at equal distances: neighbours are often wordings of one."""
+    most = min(most, len(items))
+    return [items[i * len(items) // most] for i in range(most)]
+
+
+def replies_html(rows: Sequence[dict]) -> str:
+    """The same prompts, answered by each model: of every kind a few, chosen by place alone."""
+    prompts: dict[str, dict[str, dict[str, dict]]] = {}
+    for row in rows:
+        models = prompts.setdefault(row["kind"], {}).setdefault(row["prompt"], {})
+        models.setdefault(row["model"], row)                         # the first of several replies
+    shown = SHOWN if len(prompts) > 1 else 3 * SHOWN
+    parts = []
+    for kind, answered in prompts.items():
+        chosen = [example_html(prompt, answered[prompt])
+                  for prompt in spread(list(answered), 2 * shown)]
+        parts.append(f"<h3>{escaped(KINDS.get(kind, kind))}</h3>" + "".join(chosen[::2]))
+        if chosen[1::2]:
+            parts.append(details(f"{len(chosen[1::2])} more", "".join(chosen[1::2])))
+    return section(
+        "replies", "The same prompts, answered by each model",
+        "<p>Test prompts at equal distances, and each model’s first reply to them: nothing is "
+        "chosen by how it turned out. The score is the reward model’s"
+        + (", gold the toy world’s hidden truth" if "gold" in rows[0] else "") + ".</p>", *parts)
+
+
+def example_html(prompt: str, replies: dict[str, dict]) -> str:
+    cells = "".join(
+        f'<div class="reply {escaped(name)}"><h4>{title(name)}</h4>'
+        f"{long_text(row['reply']) if row['reply'].strip() else SILENCE}{marks_html(row)}</div>"
+        for name, row in replies.items())
+    return (f'<article class="example"><div class="prompt">{long_text(prompt)}</div>'
+            f'<div class="replies">{cells}</div></article>')
+
+
+def marks_html(row: dict) -> str:
+    marks = [f"{key} <b>{number(row[key], '+z.2f')}</b>" for key in ("gold", "score")
+             if key in row]
+    marks += ["cut off"] * (not row.get("ended", True))
+    return f'<p class="marks">{" · ".join(marks)}</p>'
+
+
+# --- the reward model's accuracy -----------------------------------------------------------------
+
+def accuracy_html(accuracy: dict[str, dict]) -> str:
+    """The held-out accuracy by kind of prompt, as numbers and bars; empty without such pairs."""
+    if not accuracy:
+        return ""
+    best = any("best" in row for row in accuracy.values())
+    rows = [accuracy_row(kind, row, best) for kind, row in accuracy.items()]
+    rows += [table_row([label, number(right, ".3f"), share_bar(right, 0.0), *["–"] * best, ""],
+                       "baseline") for label, right in by_length(accuracy).items()]
+    return section(
+        "accuracy", "The reward model on held-out pairs",
+        quotation("The Reward Model is just a model."),
+        "<p>How often the reply that was chosen scores higher, in pairs it was not trained on; "
+        "each prompt counts once. The dashed line is a coin’s one half, the thin line through the "
+        "end of a bar is ± two standard errors."
+        + (" The upright mark is the best possible: what a perfect model of the labelers would "
+           "reach, given how often they contradict themselves." if best else "")
+        + " A pale bar has not been shown to beat the coin.</p>",
+        table("accuracy", ["prompts", "accuracy ± s.e.", "", *["best"] * best, "pairs"], rows,
+              "Held-out accuracy of the reward model"))
+
+
+def accuracy_row(kind: str, row: dict, best: bool) -> str:
+    share, error = row["accuracy"], row["standard_error"]
+    cells = [escaped("All prompts" if kind == "all" else KINDS.get(kind, kind)),
+             f"{number(share, '.3f')} ± {number(error, '.3f')}",
+             share_bar(share, error, row.get("best")),
+             *[number(row["best"], ".3f") if "best" in row else "–"] * best, str(row["pairs"])]
+    return table_row(cells, "" if share - 2 * error > 0.5 else "weak")
+
+
+# --- people's judgement --------------------------------------------------------------------------
+
+def people_html(summary: dict) -> str:
+    """What people said who compared replies of two models, blind.
+
+    summary: models, the names of the two, (new, old); win_rate, how often the new one's reply was
+    preferred, ties half, with its interval low … high; pairs, answers, ties, skips, counts;
+    labelers, {name: answers}; agreement, the share of equal judgements where two people saw one
+    pair, or None, and agreement_pairs, how many such pairs; guidelines, what they were told.
+    """
+    new, old = map(title, summary["models"])
+    share = ("Nobody has judged a pair yet." if not summary["answers"] else
+             f"People preferred {new}’s reply to {old}’s in {number(summary['win_rate'], '.0%')} "
+             f"of cases, ties counting half; the 95 % interval goes from "
+             f"{number(summary['low'], '.0%')} to {number(summary['high'], '.0%')}.")
+    agreement = ("No pair was judged by two people, so nothing is known of how far they agree."
+                 if summary["agreement"] is None else
+                 f"Where two people judged one pair, they agreed in "
+                 f"{number(summary['agreement'], '.0%')} of {summary['agreement_pairs']} cases.")
+    counts = {"pairs": summary["pairs"], "answers": summary["answers"], "ties": summary["ties"],
+              "skipped": summary["skips"],
+              **{f"answers by {name}": n for name, n in summary["labelers"].items()}}
+    told = details("What they were told",
+                   f'<div class="text">{escaped(summary["guidelines"])}</div>')
+    return section("people", "What people say", quotation("The goal is real human preference."),
+                   f'<p class="headline">{share}</p>', f"<p>{agreement}</p>",
+                   table("facts", ("", ""), (table_row(map(escaped, row))
+                                             for row in counts.items()), "What was counted"),
+                   told * bool(summary["guidelines"]))
