@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from minirlhf import pipeline, report
+from minirlhf import chat, pipeline, report
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.run import Run, create
@@ -29,6 +29,7 @@ Reinforcement learning from human feedback on a toy assistant, from a raw langua
   minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
                                   "chosen" and "rejected" (needs the extra: text); your own
                                   --demonstrations, --corpus and --prompts may go beside them
+  minirlhf chat RUN               ask the models of a finished run yourself, two side by side
 
 stage by stage, each continuing a run folder:
   minirlhf pretrain --name NAME   the base model, trained to predict the next token of a toy web
@@ -102,10 +103,12 @@ def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
     if name == "run":
         return run_all
+    if name == "chat":
+        return chat.command
     if name in pipeline.STAGES:
         return lambda argv: run_stage(name, argv)
-    raise ValueError(f"unknown command {name!r}; choose run, {', '.join(pipeline.STAGES)} "
-                     "(minirlhf --help)")
+    raise ValueError(f"unknown command {name!r}; choose run, chat, "
+                     f"{', '.join(pipeline.STAGES)} (minirlhf --help)")
 
 
 def run_all(argv: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """A run: its folder, its settings, its models and its log."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
-from minirlhf.files import append_jsonl, read_jsonl, write_json, write_jsonl
+from minirlhf.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.parameters import Parameters
-from minirlhf.settings import RunConfig
+from minirlhf.settings import RunConfig, from_dict
 from minirlhf.sources import Source
 from minirlhf.stages import pretraining
 from minirlhf.stages.training import Stage, step_rng
@@ -70,13 +70,17 @@ class Run:
                              f"({self.config.ppo.max_new}) must fit model.context "
                              f"({self.model.context})")
 
+    def has(self, name: str) -> bool:
+        """Whether the run has made this model."""
+        return (self.folder / name / "model.safetensors").exists()
+
     def load(self, name: str) -> Parameters:
         """One of the run's models.
 
         Raises FileNotFoundError saying which stage makes it, ValueError if it has another size
         than the run's settings say.
         """
-        if not (self.folder / name / "model.safetensors").exists():
+        if not self.has(name):
             raise FileNotFoundError(f"{self.folder} has no {name}/ model yet; run the stage that "
                                     f"makes it first ({MADE_BY[name]})")
         params, model = transformer.load(self.folder / name, backend=self.backend.name)
@@ -119,6 +123,17 @@ def create(folder: Path, config: RunConfig) -> Run:
     run.check()
     write_json(folder / "config.json", asdict(config))
     return run
+
+
+def open_run(folder: Path, **changes) -> Run:
+    """The run of a folder, with the settings it was made with but for the given ones.
+
+    Raises FileNotFoundError if there is none.
+    """
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"there is no run {folder}")
+    return Run(folder, replace(from_dict(RunConfig, read_json(path)), **changes))
 
 
 def bar(description: str):

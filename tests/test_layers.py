@@ -33,6 +33,8 @@ ROWS = [                                            # from the machine up to the
     ["run"],
     ["pipeline"],
     ["report"],
+    ["chat_text"],
+    ["chat"],
     ["cli", "__main__"],
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
