@@ -43,6 +43,7 @@ a line          is asked of the models
 /new            forgets the conversation
 /temperature T  how freely words are drawn: 1 as trained, 0 the likeliest always
 /prompts        shows questions that no model was trained on, each time others
+/help           shows these lines
 /quit           ends the chat, as Ctrl-D does.  Ctrl-C interrupts a reply"""
 
 
