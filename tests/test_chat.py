@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import subprocess
 import sys
 from dataclasses import replace
@@ -475,6 +476,7 @@ def test_a_person_at_a_terminal_is_greeted_and_sees_two_columns(runs, toy):
     def read_until(mark):
         nonlocal screen
         while not screen.endswith(mark):
+            assert select.select([ours], [], [], 60)[0], f"no {mark!r} came after {screen!r}"
             screen += os.read(ours, 4096).decode().replace("\r\n", "\n")
 
     with subprocess.Popen(program(runs, "toy"), stdin=theirs, stdout=theirs, stderr=theirs,
@@ -487,6 +489,7 @@ def test_a_person_at_a_terminal_is_greeted_and_sees_two_columns(runs, toy):
         assert process.wait() == 0
     os.close(ours)
     os.close(theirs)
-    assert "/help lists the commands" in greeting
-    shown = opened(toy, width=80).answer(SKY)
+    session = opened(toy, width=80)
+    assert greeting == session.greeting() + "\n\n> "
+    shown = session.answer(SKY)
     assert re.match(r"SFT {38}PPO\n", shown) and f"{SKY}\n{shown}\n\n> " == screen
