@@ -25,9 +25,8 @@ GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "
 
 def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Parameters,
              model: ModelConfig, tokenizer: Tokenizer, prompts: Sequence[dict], max_new: int, *,
-             rng: np.random.Generator, temperature: float = 1.0, raw: bool = False,
-             batch_size: int = 256, progress=iter) -> list[dict]:
-    """Let a policy answer each prompt once; one row a reply.
+             rng: np.random.Generator, temperature: float = 1.0, raw: bool = False) -> list[dict]:
+    """Let a policy answer each prompt of a batch once; one row a reply.
 
     prompts: {"prompt", "kind", ...} rows, copied into the result.  raw: ask in plain text instead
     of the chat template, as one would ask a base model that never saw a template.  Give every
@@ -36,20 +35,16 @@ def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Param
     A row gains: model, reply, ended, length (tokens), score (reward model), kl = Σ_t log π − log
     π_ref in nats, the policy asked as it was and the reference by the template.
     """
-    rows = []
-    for start in progress(range(0, len(prompts), batch_size)):
-        part = prompts[start:start + batch_size]
-        texts = [row["prompt"] for row in part]
-        replies, samples = answer(policy, reward, model, tokenizer, texts, max_new, rng=rng,
-                                  raw=raw, temperature=temperature)
-        xp = array_module(samples.tokens)
-        sequences, sequence_mask = join([tokenizer.prompt(text) for text in texts], samples)
-        ref_logprobs = response_logprobs(reference, model, sequences, sequence_mask,
-                                         samples.tokens.shape[1], temperature)
-        kl = xp.where(samples.mask, samples.logprobs - ref_logprobs, 0).sum(axis=1)
-        rows += [{**row, "model": name, **reply, "kl": float(k)}
-                 for row, reply, k in zip(part, replies, to_host(kl), strict=True)]
-    return rows
+    texts = [row["prompt"] for row in prompts]
+    replies, samples = answer(policy, reward, model, tokenizer, texts, max_new, rng=rng, raw=raw,
+                              temperature=temperature)
+    xp = array_module(samples.tokens)
+    sequences, sequence_mask = join([tokenizer.prompt(text) for text in texts], samples)
+    ref_logprobs = response_logprobs(reference, model, sequences, sequence_mask,
+                                     samples.tokens.shape[1], temperature)
+    kl = xp.where(samples.mask, samples.logprobs - ref_logprobs, 0).sum(axis=1)
+    return [{**row, "model": name, **reply, "kl": float(k)}
+            for row, reply, k in zip(prompts, replies, to_host(kl), strict=True)]
 
 
 def answer(policy: Parameters, reward: Parameters | None, model: ModelConfig,

@@ -1,11 +1,12 @@
 """Files that are whole or absent: they are written to a temporary name, then renamed.
 
-A reader of a run folder, a second process or a power cut never sees half a file.  Only logs are
-appended to, a line at a time.
+A reader of a run folder, a second process or a power cut never sees half a file, or half a model.
+Only logs are appended to, a line at a time.
 """
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +17,100 @@ import numpy as np
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it."""
+    """Give a temporary path beside `path`; on success flush it to disk and rename it.
+
+    An OSError that names no file, as that of a full disk, is raised again with the name of `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        flush(temporary)
         temporary.replace(path)
+        flush_folder(path.parent)
+    except OSError as problem:
+        if problem.errno is None or problem.filename is not None:
+            raise
+        raise OSError(problem.errno, problem.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success it becomes `path`, with all its files.
+
+    An older folder of that name steps aside before, whole, and is then removed.
+    """
+    path = Path(path)
+    temporary, old = temporary_name(path), temporary_name(path, "old")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+        flush_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def temporary_name(path: Path, purpose: str = "new") -> Path:
+    return path.with_name(f".{path.name}.{purpose}-{os.getpid()}.tmp")
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder that nobody else writes to."""
+    for left in Path(folder).glob("**/.*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Return when the file is on the disk, not only in the system's memory."""
+    with open(path, "rb") as written:
+        os.fsync(written.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """As `flush` for the names in a folder: a rename survives a power cut only after this."""
+    if os.name == "posix":                                   # elsewhere folders cannot be opened
+        door = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(door)
+        finally:
+            os.close(door)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock of a process that died is no lock.
+
+    Raises RuntimeError if another process is in it.  (Windows has no such lock, and some network
+    file systems have none: there nothing is checked.)
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    door = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(door)
+        raise RuntimeError(f"another minirlhf is at work in {folder}; wait until it has ended, or "
+                           "choose another --name") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(door)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,6 +141,13 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
         log.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def cut_half_line(path: Path) -> None:
+    """Remove what stands after the last line end of a log: a line whose writer died."""
+    with open(path, "rb+") as log:
+        content = log.read()
+        log.truncate(content.rfind(b"\n") + 1)
+
+
 def read_jsonl(path: Path) -> list[dict]:
     """The rows of a JSONL file.  Raises ValueError naming file and line of what is not JSON."""
     rows = []
@@ -70,20 +161,28 @@ def read_jsonl(path: Path) -> list[dict]:
     return rows
 
 
-def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """A safetensors file, marked as holding weights in PyTorch's layout."""
+def write_tensors(path: Path, tensors: dict[str, np.ndarray], **notes: str) -> None:
+    """A safetensors file with `notes`; without any, it is marked as weights in PyTorch's layout.
+
+    (The library writes several notes in any order: give one, where bytes are to repeat.)
+    """
     from safetensors.numpy import save
     data = save({name: np.asarray(t, order="C") for name, t in tensors.items()},
-                metadata={"format": "pt"})
+                metadata=notes or {"format": "pt"})
     with replacing(path) as temporary:
         temporary.write_bytes(data)        # (safetensors' own save_file shuts out other users)
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file.  Raises ValueError naming the file if it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    return read_tensors_and_notes(path)[0]
+
+
+def read_tensors_and_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file, and the texts that were stored with them."""
+    from safetensors import SafetensorError, safe_open
     try:
-        return load_file(path)
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except SafetensorError as problem:
         raise ValueError(f"{path}: not a whole safetensors file ({problem})") from None

@@ -188,6 +188,10 @@ class Comparisons:
     def draw_prompts(self, n: int, rng: np.random.Generator) -> list[str]:
         return [self.rl_prompts[i] for i in rng.integers(len(self.rl_prompts), size=n)]
 
+    def files(self) -> list[Path]:
+        given = (self.path, self.demonstrations_path, self.corpus_path, self.prompts_path)
+        return [path for path in given if path is not None]
+
     def notes(self) -> list[str]:
         """What was read and what was left out, for the reader of a run."""
         splits = Counter(row["split"] for row in self.rows)

@@ -4,13 +4,19 @@ The article: "RLHF = SFT + Reward Model + RL Fine-Tuning."  Each stage below rea
 folder what earlier ones wrote, and writes its own, so a stage can also be run alone:
 
     runs/NAME/  config.json          all settings
+                environment.json     what it was computed with
                 metrics.jsonl        every step's numbers, by stage
                 prompts.jsonl  demonstrations.jsonl  preferences.jsonl  samples.jsonl
                 base/ sft/ reward/ value/ policy/        models in Hugging Face's layout
+                checkpoint/          what an interrupted stage needs to go on
                 report.html
+
+Whatever takes long is a part of a stage, `run.follow` or `run.gather`, and can be interrupted.  A
+stage is done when the last of its results is there: each appears in one moment, as a whole.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +24,11 @@ import numpy as np
 
 from minirlhf import evaluation, transformer
 from minirlhf.arrays import to_host
-from minirlhf.files import read_jsonl, write_json, write_jsonl
+from minirlhf.files import read_jsonl, write_jsonl
+from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import Parameters, copy
 from minirlhf.rollout import Models, Reply, generate, score_replies
-from minirlhf.run import Run, bar
+from minirlhf.run import Run
 from minirlhf.stages import ppo, pretraining, reward_model, supervised
 from minirlhf.stages.training import Stage
 
@@ -36,9 +43,11 @@ def pretrain(run: Run) -> None:
     stream = pretraining.token_stream(run.source.corpus(rng=run.rng(Stage.DATA)), run.tokenizer)
     base = transformer.initialize(run.model, rng=run.rng(Stage.INITIALIZE),
                                   backend=run.backend.name)
-    run.follow("pretraining", config.steps,
-               pretraining.train(base, run.model, stream, config, seed=run.config.seed))
+    state = adamw_state(base)
+    run.follow("pretraining", config.steps, {"base": base}, state, pretraining.train(
+        base, run.model, stream, config, seed=run.config.seed, state=state))
     run.save("base", base)
+    run.checkpoint.end()
 
 
 def fine_tune(run: Run) -> None:
@@ -47,10 +56,11 @@ def fine_tune(run: Run) -> None:
     demonstrations = run.source.demonstrations(rng=run.rng(Stage.DATA, 1))
     write_jsonl(run.folder / "demonstrations.jsonl", demonstrations)
     sft = run.load("base")
-    pairs = supervised.encode_demonstrations(demonstrations, run.tokenizer)
-    run.follow("SFT", config.steps,
-               supervised.train(sft, run.model, pairs, config, seed=run.config.seed))
+    pairs, state = supervised.encode_demonstrations(demonstrations, run.tokenizer), adamw_state(sft)
+    run.follow("SFT", config.steps, {"sft": sft}, state, supervised.train(
+        sft, run.model, pairs, config, seed=run.config.seed, state=state))
     run.save("sft", sft)
+    run.checkpoint.end()
 
 
 def collect_preferences(run: Run) -> None:
@@ -58,13 +68,18 @@ def collect_preferences(run: Run) -> None:
     if not run.source.simulated:
         write_jsonl(run.folder / "preferences.jsonl", run.source.rows)
         return
-    config, rng = run.config.preferences, run.rng(Stage.PREFERENCES)
+    config, sft = run.config.preferences, run.load("sft")
     held_out = [row["prompt"] for row in run.source.prompts() if row["split"] == "test"]
-    prompts = run.source.draw_prompts(config.prompts, rng) + held_out
-    replies = reply_groups(run, run.load("sft"), prompts, rng)
-    write_jsonl(run.folder / "preferences.jsonl", (
-        row for group, (prompt, options) in enumerate(zip(prompts, replies, strict=True))
-        for row in run.source.compare(prompt, options, group=group, rng=rng)))
+    prompts = run.source.draw_prompts(config.prompts, run.rng(Stage.DATA, 2)) + held_out
+
+    def compare(groups: list[tuple[int, str]], *, rng: np.random.Generator) -> list[dict]:
+        replies = reply_groups(run, sft, [prompt for _, prompt in groups], rng)
+        return [row for (group, prompt), options in zip(groups, replies, strict=True)
+                for row in run.source.compare(prompt, options, group=group, rng=rng)]
+
+    write_jsonl(run.folder / "preferences.jsonl", run.gather(
+        "preferences", list(enumerate(prompts)), compare, Stage.PREFERENCES, batch_size=32))
+    run.checkpoint.end()
 
 
 def reply_groups(run: Run, params: Parameters, prompts: list[str],
@@ -73,7 +88,7 @@ def reply_groups(run: Run, params: Parameters, prompts: list[str],
     k = run.config.preferences.replies
     asked = [run.tokenizer.prompt(prompt) for prompt in prompts for _ in range(k)]
     replies = generate(params, run.model, run.tokenizer, asked, run.config.ppo.max_new, rng=rng,
-                       temperature=run.config.ppo.temperature, progress=bar("preferences"))
+                       temperature=run.config.ppo.temperature)
     return [replies[i:i + k] for i in range(0, len(replies), k)]
 
 
@@ -87,13 +102,14 @@ def train_reward_model(run: Run) -> None:
     groups = reward_model.group_comparisons(training, run.tokenizer)
     sft = run.load("sft")
     reward = transformer.with_scalar_head(sft, rng=run.rng(Stage.INITIALIZE, 1))
-    run.follow("reward model", config.steps,
-               reward_model.train(reward, run.model, groups, config, seed=run.config.seed))
+    state = adamw_state(reward)
+    run.follow("reward model", config.steps, {"reward": reward}, state, reward_model.train(
+        reward, run.model, groups, config, seed=run.config.seed, state=state))
     scored = to_host(score_replies(reward, run.model, conversations(run, sft)))
     reward_model.normalize(reward, float(scored.mean()), float(scored.std()))
-    run.save("reward", reward)
-    write_json(run.folder / "reward" / "accuracy.json",
-               held_out_accuracy(run, reward, [r for r in comparisons if r["split"] == "test"]))
+    run.save("reward", reward, accuracy=held_out_accuracy(
+        run, reward, [row for row in comparisons if row["split"] == "test"]))
+    run.checkpoint.end()
 
 
 def read_preferences(path: Path) -> list[dict]:
@@ -108,12 +124,14 @@ def read_preferences(path: Path) -> list[dict]:
 
 def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:
     """Training prompts with the SFT model's replies, as token ids, to normalise scores on."""
-    rng = run.rng(Stage.NORMALIZE)
-    asked = run.draw_prompts(n, rng)
-    replies = generate(sft, run.model, run.tokenizer, asked, run.config.ppo.max_new, rng=rng,
-                       temperature=run.config.ppo.temperature)
-    return [prompt + run.tokenizer.response(*reply)
-            for prompt, reply in zip(asked, replies, strict=True)]
+    def answer(prompts: list[list[int]], *, rng: np.random.Generator) -> list[list[int]]:
+        replies = generate(sft, run.model, run.tokenizer, prompts, run.config.ppo.max_new, rng=rng,
+                           temperature=run.config.ppo.temperature)
+        return [prompt + run.tokenizer.response(*reply)
+                for prompt, reply in zip(prompts, replies, strict=True)]
+
+    return run.gather("replies to scale", run.draw_prompts(n, run.rng(Stage.DATA, 3)), answer,
+                      Stage.NORMALIZE)
 
 
 def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> dict[str, dict]:
@@ -151,10 +169,13 @@ def fine_tune_with_ppo(run: Run) -> None:
     config = run.config.ppo
     sft, reward = run.load("sft"), run.load("reward")
     models = Models(policy=copy(sft), value=copy(reward), reward=reward, reference=sft)
-    run.follow("PPO", config.steps,
-               ppo.train(models, run.model, run.draw_prompts, config, seed=run.config.seed))
-    run.save("value", models.value)
-    run.save("policy", models.policy)
+    trained, state = {"value": models.value, "policy": models.policy}, ppo.initial_state(models,
+                                                                                         config)
+    run.follow("PPO", config.steps, trained, state, ppo.train(
+        models, run.model, run.draw_prompts, config, seed=run.config.seed, state=state))
+    for name, params in trained.items():
+        run.save(name, params)
+    run.checkpoint.end()
 
 
 def evaluate(run: Run, split: str = "test") -> list[dict]:
@@ -163,12 +184,13 @@ def evaluate(run: Run, split: str = "test") -> list[dict]:
     prompts = [row for row in run.source.prompts() if row["split"] == split for _ in range(k)]
     sft, reward = run.load("sft"), run.load("reward")
     for name in ("base", "sft", "policy"):
-        rows += evaluation.evaluate(
-            name, run.load(name), reward, sft, run.model, run.tokenizer, prompts,
-            run.config.ppo.max_new, rng=run.rng(Stage.EVALUATE), raw=name == "base",
-            temperature=run.config.ppo.temperature, progress=bar(f"asking {name}"))
+        ask = partial(evaluation.evaluate, name, run.load(name), reward, sft, run.model,
+                      run.tokenizer, max_new=run.config.ppo.max_new, raw=name == "base",
+                      temperature=run.config.ppo.temperature)
+        rows += run.gather(f"asking {name}", prompts, ask, Stage.EVALUATE)
     rows = evaluation.with_gold(rows) if run.source.simulated else rows
     write_jsonl(run.folder / "samples.jsonl", rows)
+    run.checkpoint.end()
     return rows
 
 
@@ -192,5 +214,5 @@ STAGES = {
     "reward-model": Step(train_reward_model, ("sft",), ("reward",), ("reward",), "reward model"),
     "ppo": Step(fine_tune_with_ppo, ("sft", "reward"), ("value", "policy"), ("ppo",), "PPO"),
     "evaluate": Step(evaluate, ("base", "sft", "reward", "policy"),
-                     ("samples.jsonl", "report.html"), ("evaluation",)),
+                     ("samples.jsonl",), ("evaluation",)),
 }

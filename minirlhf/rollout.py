@@ -131,15 +131,11 @@ class Reply(NamedTuple):
 
 def generate(params, config: ModelConfig, tokenizer: Tokenizer,
              prompts: Sequence[Sequence[int]], max_new: int, *, rng: np.random.Generator,
-             batch_size: int = 256, progress=iter, **settings) -> list[Reply]:
-    """Text replies to many prompts of token ids, a batch at a time.
+             **settings) -> list[Reply]:
+    """Text replies to a batch of prompts of token ids.
 
-    `settings` go to `sample` (temperature, top_k, top_p); `progress` may wrap the batches in a bar.
+    `settings` go to `sample` (temperature, top_k, top_p).
     """
-    replies = []
-    for start in progress(range(0, len(prompts), batch_size)):
-        samples = sample(params, config, prompts[start:start + batch_size], max_new, rng=rng,
-                         **settings)
-        rows = strip(to_host(samples.tokens), to_host(samples.mask))
-        replies += [Reply(tokenizer.decode(row), row[-1] == config.eos_id) for row in rows]
-    return replies
+    samples = sample(params, config, prompts, max_new, rng=rng, **settings)
+    rows = strip(to_host(samples.tokens), to_host(samples.mask))
+    return [Reply(tokenizer.decode(row), row[-1] == config.eos_id) for row in rows]

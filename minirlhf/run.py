@@ -1,6 +1,8 @@
-"""A run: its folder, its settings, its models and its log."""
+"""A run: its folder, its settings, its models, its log, and its checkpoint."""
 
-from collections.abc import Iterator
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from math import isfinite
@@ -11,9 +13,19 @@ from tqdm import tqdm
 
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
-from minirlhf.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.checkpoint import Checkpoint
+from minirlhf.environment import differences, environment
+from minirlhf.files import (
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    remove_temporary,
+    replacing_folder,
+    write_json,
+    write_jsonl,
+)
 from minirlhf.parameters import Parameters
-from minirlhf.settings import RunConfig, from_dict
+from minirlhf.settings import RunConfig, changes, from_dict
 from minirlhf.sources import Source
 from minirlhf.stages import pretraining
 from minirlhf.stages.training import Stage, step_rng
@@ -32,6 +44,7 @@ class Run:
         self.folder, self.config = Path(folder), config
         self.backend = select_backend(config.backend)
         self.source: Source = config.text or config.world
+        self.checkpoint = Checkpoint(self.folder)
 
     def rng(self, stage: Stage, step: int = 0) -> np.random.Generator:
         return step_rng(self.config.seed, stage, step)
@@ -48,9 +61,6 @@ class Run:
     def draw_prompts(self, n: int, rng: np.random.Generator) -> list[list[int]]:
         """n training prompts as token ids."""
         return [self.tokenizer.prompt(text) for text in self.source.draw_prompts(n, rng)]
-
-    def save(self, name: str, params: Parameters) -> None:
-        transformer.save(self.folder / name, params, self.model, self.tokenizer)
 
     def check(self) -> None:
         """Read the data and measure the prompts, so that a mistake shows before any work.
@@ -70,9 +80,18 @@ class Run:
                              f"({self.config.ppo.max_new}) must fit model.context "
                              f"({self.model.context})")
 
+    # --- models
+
     def has(self, name: str) -> bool:
         """Whether the run has made this model."""
         return (self.folder / name / "model.safetensors").exists()
+
+    def save(self, name: str, params: Parameters, **reports: dict) -> None:
+        """Write a model's folder, whole or not at all; `reports` go into it as JSON files."""
+        with replacing_folder(self.folder / name) as folder:
+            transformer.save(folder, params, self.model, self.tokenizer)
+            for report, content in reports.items():
+                write_json(folder / f"{report}.json", content)
 
     def load(self, name: str) -> Parameters:
         """One of the run's models.
@@ -89,53 +108,157 @@ class Run:
                              f"want a {self.model}")
         return params
 
-    def follow(self, stage: str, steps: int, numbers: Iterator[dict]) -> None:
-        """Run a stage to its end under a progress bar, and log every step.
+    # --- the parts of a stage: each goes on where its checkpoint has it
 
-        Rows that an interrupted attempt at the stage left in the log are dropped first.
+    def follow(self, part: str, steps: int, models: dict[str, Parameters], state: dict,
+               numbers: Iterator[dict]) -> None:
+        """Train to the end under a progress bar, and log every step.
+
+        models, state: what `numbers` changes in place at each step it is asked for; state["step"]
+        counts them.  Rows that an attempt given up left in the log are dropped first.
         Raises FloatingPointError naming the step if a number is not finite: nothing good follows.
         """
+        self.checkpoint.restore(part, {**models, "state": state})
         log = self.folder / "metrics.jsonl"
-        if log.exists():
-            write_jsonl(log, [row for row in read_jsonl(log) if row["stage"] != stage])
-        with tqdm(total=steps, desc=f"{stage:>16}", mininterval=0.5) as bar:
-            for step, row in enumerate(numbers):
+        if state["step"] == 0 and log.exists():
+            write_jsonl(log, [row for row in read_jsonl(log) if row["stage"] != part])
+        with tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar:
+            for step, row in enumerate(numbers, start=state["step"]):
                 row = {key: float(number) for key, number in row.items()}
                 broken = [key for key, number in row.items() if not isfinite(number)]
                 if broken:
-                    raise FloatingPointError(f"{stage}, step {step}: {', '.join(broken)} is not "
+                    raise FloatingPointError(f"{part}, step {step}: {', '.join(broken)} is not "
                                              "finite; try a smaller learning rate")
-                append_jsonl(log, [{"stage": stage, "step": step} | row])
+                append_jsonl(log, [{"stage": part, "step": step} | row])
+                self.checkpoint.tick()
                 bar.set_postfix({key: f"{row[key]:.3g}" for key in SHOWN if key in row},
                                 refresh=False)
                 bar.update()
+        self.checkpoint.save()
+
+    def gather(self, part: str, items: Sequence, rows_of: Callable, stage: Stage,
+               batch_size: int = 128) -> list:
+        """The rows of rows_of(some of the items, rng=…), batch after batch, under a progress bar.
+
+        Rows must be what JSON can hold.  Each batch has a generator of its own.
+        """
+        done = {"batches": 0, "rows": []}
+        self.checkpoint.restore(part, done)
+        starts = range(0, len(items), batch_size)
+        with tqdm(total=len(starts), initial=done["batches"], desc=f"{part:>16}") as bar:
+            for number in range(done["batches"], len(starts)):
+                batch = items[starts[number]:starts[number] + batch_size]
+                done["rows"] += rows_of(batch, rng=self.rng(stage, number))
+                done["batches"] += 1
+                self.checkpoint.tick()
+                bar.update()
+        self.checkpoint.save()
+        return done["rows"]
 
 
-def create(folder: Path, config: RunConfig) -> Run:
+# --- making a run, and coming back to one --------------------------------------------------------
+
+def create(folder: Path, config: RunConfig, command: str = "") -> Run:
     """Make the run folder and write its settings, before any work.
 
-    Raises FileExistsError if the folder exists: results are never overwritten by another run.
+    A folder whose run could not come to its end is removed again.  Raises FileExistsError if the
+    folder exists: results are never overwritten by another run.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; choose another --name, or remove it")
-    run = Run(folder, config)
-    run.check()
-    write_json(folder / "config.json", asdict(config))
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise FileExistsError(f"{folder} exists already; choose another --name, go on with it by "
+                              "--resume, or remove it") from None
+    try:
+        write_json(folder / "config.json", asdict(config))
+        run = Run(folder, config)
+        run.check()
+        record_environment(run, command)
+    except Exception:
+        shutil.rmtree(folder)
+        for parent in made[1:]:
+            parent.rmdir()
+        raise
     return run
 
 
-def open_run(folder: Path, **changes) -> Run:
-    """The run of a folder, with the settings it was made with but for the given ones.
+def open_run(folder: Path, **others) -> Run:
+    """The run of a folder, to be read, with the settings it was made with but for the given ones.
 
     Raises FileNotFoundError if there is none.
     """
     path = Path(folder) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"there is no run {folder}")
-    return Run(folder, replace(from_dict(RunConfig, read_json(path)), **changes))
+    return Run(folder, replace(from_dict(RunConfig, read_json(path)), **others))
 
 
-def bar(description: str):
-    """A progress bar to wrap around batches."""
-    return lambda batches: tqdm(batches, desc=f"{description:>16}")
+def resume(folder: Path, config: RunConfig, command: str = "") -> Run:
+    """Come back to an interrupted run, with the settings that it began with.
+
+    Raises ValueError if a setting or a data file is not what it was.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").exists():                # killed before its first word
+        write_json(folder / "config.json", asdict(config))
+    began = from_dict(RunConfig, read_json(folder / "config.json"))
+    if began != config:
+        raise ValueError(f"{folder} was begun with other settings: "
+                         f"{'; '.join(changes(began, config))}.  Give --resume the flags that "
+                         "began it")
+    run = Run(folder, config)
+    if not (folder / "environment.json").exists():           # killed before its data were checked
+        run.check()
+        record_environment(run, command)
+    reopen(run)
+    return run
+
+
+def reopen(run: Run) -> None:
+    """Tidy up after a process that may have died here, and find its checkpoint.
+
+    What the run was computed with until now is compared with what is here: a difference is
+    announced.  Raises ValueError if a data file is not what it was.
+    """
+    check_data(run)
+    announce_differences(run)
+    remove_temporary(run.folder)
+    run.checkpoint.read()
+
+
+def record_environment(run: Run, command: str) -> None:
+    """Write environment.json: what the run is computed with, and digests of its data files."""
+    write_json(run.folder / "environment.json", {
+        "command": command, **environment(run.backend),
+        "data": {str(path): digest(path) for path in run.source.files()}})
+
+
+def check_data(run: Run) -> None:
+    """Raise ValueError naming a data file that is not what it was when the run began."""
+    path = run.folder / "environment.json"
+    recorded = read_json(path)["data"] if path.exists() else {}
+    for name, was in recorded.items():
+        if digest(Path(name)) != was:
+            raise ValueError(f"{name} is not what it was when {run.folder} began; put the old "
+                             "file back, or start a new run")
+
+
+def announce_differences(run: Run) -> None:
+    """Say, and record, that a run goes on elsewhere than where it began."""
+    path = run.folder / "environment.json"
+    if not path.exists():
+        return
+    recorded, now = read_json(path), environment(run.backend)
+    changed = differences((recorded.get("resumed") or [recorded])[-1], now)
+    if changed:
+        print(f"note: {run.folder} goes on with something else than before ({'; '.join(changed)}); "
+              "its last bits may differ from those of an uninterrupted run")
+        write_json(path, {**recorded, "resumed": [*recorded.get("resumed", []), now]})
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,10 +4,11 @@ Frozen dataclasses, nested by stage; each field's description is also the help o
 (`--ppo.beta`).  A run folder's `config.json` holds them all.
 """
 
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
+from minirlhf.parameters import leaves
 from minirlhf.people import Comparisons
 from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig
@@ -129,6 +130,13 @@ def from_dict(kind: type, saved: dict):
         return value
 
     return kind(**{name: restore(name, value) for name, value in saved.items()})
+
+
+def changes(before: RunConfig, after: RunConfig) -> list[str]:
+    """The settings that differ, each in words: "ppo.beta is 0.2 there, 0.1 here"."""
+    old, new = ({name: leaf for name, leaf in leaves(asdict(config))} for config in (before, after))
+    return [f"{name} is {old.get(name)} there, {new.get(name)} here"
+            for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
 
 
 def text_settings(path: Path, **others: Path | None) -> RunConfig:

@@ -7,6 +7,7 @@ nothing else.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +41,9 @@ class Source(Protocol):
 
     def notes(self) -> list[str]:
         """What a reader of the run should know about its data, a line each."""
+
+    def files(self) -> list[Path]:
+        """The user's own files that it reads."""
 
 
 # --- the toy world -------------------------------------------------------------------------------
@@ -85,6 +89,9 @@ class ToyWorld:
         return [p.text for p in draw("train", n, rng=rng)]
 
     def notes(self) -> list[str]:
+        return []
+
+    def files(self) -> list[Path]:
         return []
 
     def compare(self, prompt: str, replies: Sequence[Reply], *, group: int,

@@ -7,7 +7,7 @@ import sys
 
 from minirlhf import pipeline, report
 from minirlhf.arrays import keep_freed_memory
-from minirlhf.cli import new_run
+from minirlhf.commands import new_run
 from minirlhf.files import read_json, read_jsonl
 
 keep_freed_memory()

@@ -7,7 +7,7 @@ import sys
 
 from minirlhf import pipeline
 from minirlhf.arrays import keep_freed_memory
-from minirlhf.cli import new_run
+from minirlhf.commands import new_run
 from minirlhf.parameters import copy
 from minirlhf.rollout import Models, generate
 from minirlhf.stages import ppo

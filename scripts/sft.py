@@ -7,7 +7,7 @@ import sys
 
 from minirlhf import pipeline
 from minirlhf.arrays import keep_freed_memory
-from minirlhf.cli import new_run
+from minirlhf.commands import new_run
 from minirlhf.rollout import generate
 from minirlhf.stages import supervised
 from minirlhf.stages.training import Stage

@@ -6,6 +6,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import strategies as st
 
+from minirlhf import cli
 from minirlhf.arrays import array_module
 from minirlhf.stages.training import update
 
@@ -30,6 +31,22 @@ def assert_close(actual, wanted, rtol=1e-9, atol=1e-12, message=""):
 def assert_same(actual, wanted, message=""):
     """Equal shapes, dtypes and bits (NaN equals NaN)."""
     np.testing.assert_array_equal(host(actual), host(wanted), err_msg=message, strict=True)
+
+
+# a run so small that it takes a second
+FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
+    --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
+    --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 2 --sft.batch-size 8
+    --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 1
+    --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8 --evaluation.samples 1""".split()
+
+
+def call(*argv) -> int:
+    """The exit status of a command, whether it is returned or raised."""
+    try:
+        return cli.main(list(argv))
+    except SystemExit as end:
+        return end.code
 
 
 def prefix_mask(lengths, width: int) -> np.ndarray:

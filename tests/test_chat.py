@@ -431,6 +431,15 @@ def test_flags_that_cannot_be_read_are_explained(argv, capsys):
     assert end.value.code == 2 and "Traceback" not in capsys.readouterr().err
 
 
+def test_an_interrupted_chat_is_not_told_to_be_resumed(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "command", interrupted)
+    assert cli.main(["chat", "toy"]) == 130
+    assert capsys.readouterr().err == "\nminirlhf: interrupted\n"
+
+
 def test_help_lists_the_flags(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["chat", "--help"])

@@ -10,32 +10,20 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from helpers import FLAGS, call
 
 from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.options import default_settings
 from minirlhf.people import Comparisons
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
 from minirlhf.sources import ToyWorld
-
-FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
-    --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
-    --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 2 --sft.batch-size 8
-    --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 1
-    --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8 --evaluation.samples 1""".split()
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
     """Every test works in a folder of its own, where runs/ would appear."""
     monkeypatch.chdir(tmp_path)
-
-
-def call(*argv) -> int:
-    """The exit status, whether it is returned or raised."""
-    try:
-        return cli.main(list(argv))
-    except SystemExit as end:
-        return end.code
 
 
 def files(folder=".") -> dict[str, bytes]:
@@ -242,7 +230,10 @@ def test_an_interruption_is_one_line_too(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "command", lambda name: interrupted)
     assert call("run") == 130
-    assert capsys.readouterr().err == "\nminirlhf: interrupted\n"
+    told = capsys.readouterr().err
+    assert told == "\nminirlhf: interrupted; go on with: minirlhf run --resume\n"
+    assert call("run", "--name", "a b", "--resume") == 130
+    assert capsys.readouterr().err.endswith("go on with: minirlhf run --name 'a b' --resume\n")
 
 
 def test_a_number_that_is_not_finite_ends_a_command_with_one_line(monkeypatch, capsys):
@@ -276,8 +267,10 @@ def test_stage_after_stage_makes_the_same_folder_as_a_whole_run(capsys):
         made = ", ".join(pipeline.STAGES[stage].makes)
         assert f"written to runs/a: {made}" in capsys.readouterr().out
     by_stage, whole = files("runs/a"), files("whole/a")
-    assert {name.removeprefix("runs/"): data for name, data in by_stage.items()} == {
-        name.removeprefix("whole/"): data for name, data in whole.items()}
+    calls = {"a/environment.json", "a/report.html"}                    # these tell the command
+    assert {name: data for name, data in by_stage.items() if name.removeprefix("runs/") not in calls
+            } == {name.replace("whole/", "runs/"): data for name, data in whole.items()
+                  if name.removeprefix("whole/") not in calls}
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +302,8 @@ def test_a_stage_again_in_a_new_folder_starts_with_a_copy_of_what_it_needs(finis
     differ = {name for name in new if new[name] != old[name]}
     assert {"config.json", "metrics.jsonl"} <= differ
     assert differ <= {"config.json", "metrics.jsonl", "policy/model.safetensors",
-                      "value/model.safetensors"}
+                      "value/model.safetensors", "environment.json",
+                      "checkpoint/state.safetensors"}
     assert read_json("runs/new/config.json")["ppo"]["beta"] == 0.7
     assert read_json("runs/old/config.json")["ppo"]["beta"] == RunConfig().ppo.beta
     rows = [(row["stage"], row.get("beta")) for row in read_jsonl("runs/new/metrics.jsonl")]
@@ -464,11 +458,11 @@ def test_a_later_stage_finds_the_data_from_another_folder(monkeypatch):
 
 def test_flags_are_measured_against_the_settings_that_quick_and_preferences_choose():
     path = Path("x.jsonl").absolute()
-    assert cli.default_settings(["--seed", "1"]) == RunConfig()
-    assert cli.default_settings(["--quick"]) == quick(RunConfig())
-    assert cli.default_settings(["--preferences", "x.jsonl"]) == text_settings(path)
-    assert cli.default_settings(["--preferences=x.jsonl", "--quick"]) == quick(text_settings(path))
-    assert cli.default_settings(["--prompts", "p", "--preferences", "x.jsonl", "--corpus=c",
+    assert default_settings(["--seed", "1"]) == RunConfig()
+    assert default_settings(["--quick"]) == quick(RunConfig())
+    assert default_settings(["--preferences", "x.jsonl"]) == text_settings(path)
+    assert default_settings(["--preferences=x.jsonl", "--quick"]) == quick(text_settings(path))
+    assert default_settings(["--prompts", "p", "--preferences", "x.jsonl", "--corpus=c",
                                  "--demonstrations=/d"]) == text_settings(
         path, prompts_path=Path("p").absolute(), corpus_path=Path("c").absolute(),
         demonstrations_path=Path("/d"))

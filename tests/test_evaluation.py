@@ -211,18 +211,6 @@ def test_raw_prompts_reach_the_sampler_without_a_template(monkeypatch):
     assert EOS not in sum(seen[0], [])
 
 
-def test_batches_are_asked_one_after_the_other_under_the_given_bar():
-    watched = []
-
-    def progress(batches):
-        for start in batches:
-            watched.append(start)
-            yield start
-
-    *_, rows = asked(batch_size=2, progress=progress)
-    assert watched == [0, 2] and [row["prompt"] for row in rows] == ["a b", "c", "d e f"]
-
-
 # --- gold ----------------------------------------------------------------------------------------
 
 def test_gold_stands_beside_the_row_and_its_parts_add_up():

@@ -1,7 +1,10 @@
 """Files are whole or absent, and what cannot be read is named."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -12,10 +15,16 @@ from hypothesis import strategies as st
 
 from minirlhf.files import (
     append_jsonl,
+    cut_half_line,
+    locked,
     read_json,
     read_jsonl,
     read_tensors,
+    read_tensors_and_notes,
+    remove_temporary,
     replacing,
+    replacing_folder,
+    temporary_name,
     write_json,
     write_jsonl,
     write_tensors,
@@ -60,11 +69,12 @@ def test_an_exception_before_anything_was_written_leaves_nothing(tmp_path):
 
 
 def test_what_was_written_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Its content before it is renamed, and its name before anything else is done."""
     events = []
     monkeypatch.setattr(os, "fsync", lambda file: events.append(names(tmp_path)))
     write_text(tmp_path / "file", "text")
-    (before,) = events
-    assert before != ["file"] and names(tmp_path) == ["file"]
+    before, after = events
+    assert before != ["file"] and after == ["file"] == names(tmp_path)
 
 
 @pytest.mark.parametrize("write, good, bad", [
@@ -187,3 +197,105 @@ def test_a_truncated_tensor_file_is_named(kept, tmp_path):
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match="model.safetensors: not a whole safetensors file"):
         read_tensors(path)
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+def test_a_folder_appears_under_its_name_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "deep" / "model"
+    with replacing_folder(path) as temporary:
+        (temporary / "a").write_text("1")
+        assert not path.exists() and temporary.parent == path.parent
+        (temporary / "b").write_text("2")
+    assert names(path) == ["a", "b"] and names(path.parent) == ["model"]
+
+
+def test_a_folder_replaces_an_older_one_with_all_its_files(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").write_text("old")
+    with replacing_folder(tmp_path / "model") as temporary:
+        (temporary / "new").write_text("new")
+        assert names(tmp_path / "model") == ["old"]
+    assert names(tmp_path / "model") == ["new"] and names(tmp_path) == ["model"]
+
+
+def test_an_exception_leaves_the_old_folder_and_no_temporary_one(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "model") as temporary:
+        (temporary / "half").write_text("half")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["model"] and names(tmp_path / "model") == []
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    for kept in ("file", "model/weights", ".hidden", "x.tmp"):
+        write_text(tmp_path / kept, "kept")
+    for left in (".file.new-123.tmp", "model/.weights.new-7.tmp"):
+        (tmp_path / left).write_text("half")
+    (tmp_path / ".model.old-5.tmp").mkdir()
+    (tmp_path / ".model.old-5.tmp" / "weights").write_text("old")
+    remove_temporary(tmp_path)
+    assert names(tmp_path) == [".hidden", "file", "model", "x.tmp"]
+    assert names(tmp_path / "model") == ["weights"]
+
+
+def test_the_name_given_to_a_temporary_file_is_one_that_is_removed(tmp_path):
+    temporary_name(tmp_path / "file").write_text("half")
+    remove_temporary(tmp_path)
+    assert names(tmp_path) == []
+
+
+# --- a folder for one process --------------------------------------------------------------------
+
+def test_a_locked_folder_keeps_others_out_until_it_is_left(tmp_path):
+    pytest.importorskip("fcntl", reason="this system has no such lock")
+    with locked(tmp_path):
+        with pytest.raises(RuntimeError, match="another minirlhf is at work in"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        assert names(tmp_path) == []                         # and no file is left behind
+
+
+def test_the_lock_of_a_process_that_was_killed_is_no_lock(tmp_path):
+    pytest.importorskip("fcntl", reason="this system has no such lock")
+    code = ("import os, sys; from minirlhf.files import locked\n"
+            "with locked(sys.argv[1]): print('in', flush=True); sys.stdin.read()")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], text=True,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "in\n"
+    with pytest.raises(RuntimeError), locked(tmp_path):
+        pass
+    process.kill()
+    process.communicate()
+    with locked(tmp_path):
+        pass
+
+
+# --- logs and disks ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("content, kept", [
+    (b"", b""), (b"{}\n", b"{}\n"), (b"{}\n{\"a\"", b"{}\n"), (b"{\"a\": 1", b""),
+    (b"{}\n\n", b"{}\n\n"), ("{}\n\"é".encode()[:-1], b"{}\n")])
+def test_a_line_whose_writer_died_is_cut_off(content, kept, tmp_path):
+    (tmp_path / "log").write_bytes(content)
+    cut_half_line(tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == kept
+
+
+def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_text(tmp_path / "file", "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: .*file'") as problem:
+        write_text(tmp_path / "file", "new")
+    assert problem.value.errno == errno.ENOSPC
+    assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def test_notes_come_back_with_their_tensors(tmp_path, rng):
+    wanted = rng.normal(size=(2, 3))
+    write_tensors(tmp_path / "t", {"x": wanted}, told="one “text”")
+    tensors, notes = read_tensors_and_notes(tmp_path / "t")
+    assert notes == {"told": "one “text”"} and (tensors["x"] == wanted).all()

@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "minirlhf"
 
 ROWS = [                                            # from the machine up to the doors
     ["arrays", "files"],
+    ["environment"],
     ["parameters"],
+    ["checkpoint"],
     ["autograd"],
     ["ops"],
     ["tokens"],
@@ -35,6 +37,8 @@ ROWS = [                                            # from the machine up to the
     ["report"],
     ["chat_text"],
     ["chat"],
+    ["options"],
+    ["commands"],
     ["cli", "__main__"],
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}

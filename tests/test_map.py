@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from minirlhf import chat, cli, pipeline
+from minirlhf import chat, options, pipeline
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -111,8 +111,8 @@ def wrong_command(line: str) -> str | None:
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
     default = (chat.Flags(tyro.MISSING) if kind == "chat"
-               else cli.New(settings=cli.default_settings(argv)) if starts
-               else cli.Continue(tyro.MISSING, settings=cli.saved_settings(argv)))
+               else options.New(settings=options.default_settings(argv)) if starts
+               else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()
     with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
         try:

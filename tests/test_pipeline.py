@@ -71,7 +71,8 @@ def contents(folder) -> dict[str, bytes]:
 def test_the_folder_holds_what_was_promised_and_nothing_else(run):
     model_files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     wanted = {f"{name}/{file}" for name in MODELS for file in model_files}
-    wanted |= {"config.json", "metrics.jsonl", "prompts.jsonl", "demonstrations.jsonl",
+    wanted |= {"config.json", "environment.json", "checkpoint/state.safetensors",
+               "metrics.jsonl", "prompts.jsonl", "demonstrations.jsonl",
                "preferences.jsonl", "samples.jsonl", "report.html", "reward/accuracy.json"}
     assert set(contents(run.folder)) == wanted
 
@@ -203,16 +204,16 @@ def test_replies_are_sampled_at_one_temperature_in_every_stage(run, tmp_path, mo
     assert used == {stage: {0.5} for stage in ("preferences", "reward-model", "ppo", "evaluate")}
 
 
-def test_all_models_answer_with_random_numbers_of_one_seed(run, monkeypatch):
+def test_all_models_answer_with_random_numbers_of_one_seed(run, tmp_path, monkeypatch):
     """A difference between two models is then not the luck of one of them."""
-    states = {}
-    monkeypatch.setattr(evaluation, "evaluate",
-                        lambda name, *_, rng, **more: states.update({name: rng.random(4)}) or [])
-    monkeypatch.setattr(pipeline, "write_jsonl", lambda *_: None)
-    pipeline.evaluate(Run(run.folder, TINY))
-    wanted = step_rng(TINY.seed, Stage.EVALUATE).random(4)
-    assert set(states) == {"base", "sft", "policy"}
-    assert all((numbers == wanted).all() for numbers in states.values())
+    drawn: dict = {}
+    monkeypatch.setattr(evaluation, "evaluate", lambda name, *_, rng, **more: drawn.setdefault(
+        name, []).append(rng.random()) or [])
+    run = copied(run, tmp_path, replace(TINY, evaluation=EvaluationConfig(samples=3)))
+    pipeline.evaluate(run)
+    wanted = [step_rng(TINY.seed, Stage.EVALUATE, batch).random() for batch in range(4)]
+    assert len(set(wanted)) == 4
+    assert drawn == dict.fromkeys(("base", "sft", "policy"), wanted)
 
 
 def test_one_models_replies_do_not_depend_on_which_models_are_asked_before_it(run, tmp_path):
@@ -239,12 +240,11 @@ def test_all_models_answer_every_test_prompt(run):
         assert sum(row[part] for part in GOLD_PARTS) == pytest.approx(row["gold"], abs=1e-9)
 
 
-def test_only_the_base_model_is_asked_without_the_template(run, monkeypatch):
+def test_only_the_base_model_is_asked_without_the_template(run, tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setattr(evaluation, "evaluate",
                         lambda name, *_, raw, **more: asked.update({name: raw}) or [])
-    monkeypatch.setattr(pipeline, "write_jsonl", lambda *_: None)
-    pipeline.evaluate(Run(run.folder, TINY))
+    pipeline.evaluate(copied(run, tmp_path))
     assert asked == {"base": True, "sft": False, "policy": False}
 
 
@@ -320,7 +320,8 @@ def test_every_stage_is_given_the_seed_of_the_run(tmp_path, monkeypatch):
     assert seeds == dict.fromkeys(STAGE_MODULES, 7)
 
 
-def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(run, monkeypatch):
+def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(run, tmp_path,
+                                                                               monkeypatch):
     """Four models that share no memory: a reference that moved with the policy hides the KL."""
     seen = []
 
@@ -333,8 +334,7 @@ def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(r
 
     monkeypatch.setattr(ppo, "train", record)
     monkeypatch.setattr(Run, "save", lambda *_: None)
-    monkeypatch.setattr(Run, "follow", lambda self, stage, steps, numbers: list(numbers))
-    pipeline.fine_tune_with_ppo(Run(run.folder, TINY))
+    pipeline.fine_tune_with_ppo(copied(run, tmp_path))
     (models,) = seen
     for i, one in enumerate(models):
         for other in models[i + 1:]:

@@ -115,16 +115,23 @@ def advantages_and_returns(rollout: Rollout, beta: float,
     return whiten(advantages, rollout.mask), returns
 
 
+def initial_state(models: Models, config: PPOConfig) -> dict:
+    """All that changes from step to step, beside the policy and the value model themselves."""
+    return {"step": 0, "beta": config.beta,
+            "policy": adamw_state(models.policy), "value": adamw_state(models.value)}
+
+
 def train(models: Models, model: ModelConfig,
           draw_prompts: Callable[[int, np.random.Generator], Sequence[Sequence[int]]],
-          config: PPOConfig, *, seed: int) -> Iterator[dict]:
+          config: PPOConfig, *, seed: int, state: dict | None = None) -> Iterator[dict]:
     """Train models.policy and models.value in place; yields the numbers of each step.
 
-    draw_prompts(n, rng) gives n prompts as token ids.  docs/logged_numbers.md explains the numbers.
+    draw_prompts(n, rng) gives n prompts as token ids.  state: to go on from its step; by default
+    the initial one.  docs/logged_numbers.md explains the numbers.
     """
-    policy_state, value_state = adamw_state(models.policy), adamw_state(models.value)
-    beta = config.beta
-    for step in range(config.steps):
+    state = initial_state(models, config) if state is None else state
+    for step in range(state["step"], config.steps):
+        beta = state["beta"]
         rng = step_rng(seed, Stage.PPO, step)
         rollout = collect(models, model, draw_prompts(config.batch_size, rng), config.max_new,
                           rng=rng, temperature=config.temperature)
@@ -138,17 +145,18 @@ def train(models: Models, model: ModelConfig,
             rows = array_module(advantages).asarray(rows)
             batch = rollout[rows]
             updates.append((
-                *update(policy_loss, models.policy, policy_state, lr_policy,
+                *update(policy_loss, models.policy, state["policy"], lr_policy,
                         config.max_grad_norm, model, batch, advantages[rows], config, count),
-                *update(value_loss, models.value, value_state, lr_value,
+                *update(value_loss, models.value, state["value"], lr_value,
                         config.max_grad_norm, model, batch, returns[rows], config, count)))
         numbers = rollout_numbers(rollout, returns, beta)
         numbers |= update_numbers(updates)
         numbers |= {"clip_fraction": clip_fraction(models.policy, model, rollout, config)}
-        yield numbers
         if config.target_kl is not None:
-            beta = adaptive_beta(beta, numbers["kl"], config.target_kl, config.kl_horizon,
-                                 config.batch_size)
+            state["beta"] = adaptive_beta(beta, numbers["kl"], config.target_kl,
+                                          config.kl_horizon, config.batch_size)
+        state["step"] += 1
+        yield numbers
 
 
 def minibatches(config: PPOConfig, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -58,17 +58,18 @@ def next_token_loss(params, model: ModelConfig, tokens):
 
 
 def train(params: Parameters, model: ModelConfig, stream: np.ndarray, config: PretrainingConfig,
-          *, seed: int) -> Iterator[dict]:
+          *, seed: int, state: dict | None = None) -> Iterator[dict]:
     """Train `params` in place; yields {loss, grad_norm, lr} a step.
 
+    state: AdamW's, to go on from its step; by default a fresh one.
     Raises ValueError if the stream is shorter than a window.
     """
     if len(stream) < config.window:
         raise ValueError(f"the corpus has {len(stream)} tokens, a window takes "
                          f"{config.window}; give more text or a smaller window")
     xp = array_module(params.flat)
-    state = adamw_state(params)
-    for step in range(config.steps):
+    state = adamw_state(params) if state is None else state
+    for step in range(state["step"], config.steps):
         starts = step_rng(seed, Stage.PRETRAIN, step).integers(
             len(stream) - config.window + 1, size=config.batch_size)
         tokens = xp.asarray(stream[starts[:, None] + np.arange(config.window)])

@@ -100,17 +100,19 @@ def collate(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray, dict[int, 
 
 
 def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
-          config: RewardModelConfig, *, seed: int) -> Iterator[dict]:
+          config: RewardModelConfig, *, seed: int, state: dict | None = None) -> Iterator[dict]:
     """Train `params` in place; yields {loss, grad_norm, lr} a step.
 
+    state: AdamW's, to go on from its step; by default a fresh one.
     Raises ValueError if there is no comparison.
     """
     if not groups:
         raise ValueError("the reward model wants at least one comparison, got none")
     xp = array_module(params.flat)
-    state = adamw_state(params)
+    state = adamw_state(params) if state is None else state
     order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.REWARD_MODEL)
-    for step, rows in enumerate(islice(order, config.steps)):
+    start = state["step"]
+    for step, rows in enumerate(islice(order, start, config.steps), start):
         tokens, mask, pairs = collate([groups[i] for i in rows])
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
         loss, norm = update(comparison_loss, params, state, lr, config.max_grad_norm, model,

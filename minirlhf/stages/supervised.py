@@ -58,17 +58,19 @@ def demonstration_loss(params, model: ModelConfig, tokens, mask, response_mask, 
 
 
 def train(params: Parameters, model: ModelConfig, demonstrations: Sequence[tuple],
-          config: SFTConfig, *, seed: int) -> Iterator[dict]:
+          config: SFTConfig, *, seed: int, state: dict | None = None) -> Iterator[dict]:
     """Train `params` in place on (prompt ids, response ids); yields {loss, grad_norm, lr} a step.
 
+    state: AdamW's, to go on from its step; by default a fresh one.
     Raises ValueError if there is no demonstration.
     """
     if not demonstrations:
         raise ValueError("supervised fine-tuning wants at least one demonstration, got none")
     xp = array_module(params.flat)
-    state = adamw_state(params)
+    state = adamw_state(params) if state is None else state
     order = batches(len(demonstrations), config.batch_size, seed=seed, stage=Stage.SFT)
-    for step, rows in enumerate(islice(order, config.steps)):
+    start = state["step"]
+    for step, rows in enumerate(islice(order, start, config.steps), start):
         chosen = [demonstrations[i] for i in rows]
         tokens, mask = pad_right([prompt + response for prompt, response in chosen])
         prompt_lengths = np.array([[len(prompt)] for prompt, _ in chosen])

@@ -1,0 +1,132 @@
+"""Checkpoints: what an interrupted run needs in order to go on, and to end in the same bits.
+
+A stage consists of *parts*: loops of optimizer steps, rows made batch by batch.  All that such a
+part changes as it goes on hangs on one tree, nested dicts with `Parameters` or JSON values at
+their leaves,
+
+    {"params": Parameters, "state": {"step": 12, "m": Parameters, "v": Parameters}}
+    {"batches": 3, "rows": [{"prompt": …}, …]}
+
+and changes in place.  No generator's state is among it: the random numbers of a step or a batch
+are made from its number (`step_rng`).  So saving writes the trees of a stage down, resuming
+writes into fresh ones, and a part goes on as if nothing had been.
+
+    checkpoint/state.safetensors     the flat buffer of each Parameters, under a dotted name; all
+                                     other leaves as JSON, and the length of metrics.jsonl
+
+The file is replaced as a whole, after every `INTERVAL` seconds of work and at the end of a part:
+whenever a process dies, no more is lost.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+from minirlhf.arrays import array_module, to_host
+from minirlhf.files import cut_half_line, flush, read_tensors_and_notes, write_tensors
+from minirlhf.parameters import Parameters
+
+INTERVAL = 2.0                  # seconds of work that may be lost
+WORTH = 4                       # work lasts at least so many times as long as saving took
+
+
+class Checkpoint:
+    """The checkpoint of a run folder."""
+
+    def __init__(self, folder: Path):
+        self.path = Path(folder) / "checkpoint" / "state.safetensors"
+        self.log = Path(folder) / "metrics.jsonl"
+        self.parts: dict[str, dict] = {}              # trees of the stage that is under way
+        self.found: dict = {}                         # leaves read from the file, not yet asked for
+        self.unsaved, self.cost, self.last = 0.0, 0.0, monotonic()
+
+    def read(self) -> None:
+        """Read the file, if there is one, and cut the log back to the length it had then.
+
+        Raises ValueError if the file is damaged or is no checkpoint.
+        """
+        if self.log.exists():
+            cut_half_line(self.log)
+        if not self.path.exists():
+            return
+        tensors, notes = read_tensors_and_notes(self.path)
+        try:
+            noted = json.loads(notes["checkpoint"])
+            length, self.found = int(noted["logged"]), {**noted["values"], **tensors}
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{self.path} is no checkpoint of a run; remove it, and the stage "
+                             "that was under way starts over") from None
+        if self.log.exists() and self.log.stat().st_size > length:
+            os.truncate(self.log, length)
+
+    def restore(self, name: str, tree: dict) -> None:
+        """Enter a part of the stage: bring its tree to where the checkpoint has it, if it has it.
+
+        Raises ValueError if the checkpoint holds the part in another shape.
+        """
+        self.parts[name] = tree
+        leaves = list(places(tree, name))
+        held = {leaf for leaf in self.found if leaf.startswith(f"{name}.")}
+        if not held:
+            return
+        if held != {leaf for leaf, _, _ in leaves}:
+            raise ValueError(f"{self.path}: {name} is not made of what this run's settings want; "
+                             "remove the file, and the stage starts over")
+        for leaf, holder, key in leaves:
+            value, here = self.found.pop(leaf), holder[key]
+            if not isinstance(here, Parameters):
+                holder[key] = value
+                continue
+            if value.shape != here.flat.shape or value.dtype != here.flat.dtype:
+                raise ValueError(
+                    f"{self.path}: {leaf} holds {value.size} numbers ({value.dtype}), but this "
+                    f"run's settings want {here.flat.size} ({here.flat.dtype}); remove the file, "
+                    "and the stage starts over")
+            here.flat[...] = array_module(here.flat).asarray(value)
+
+    def tick(self) -> None:
+        """A piece of work is done; save if one more like it would make too much to lose.
+
+        Where saving itself takes long, as with models of gigabytes, it is done less often.
+        """
+        now = monotonic()
+        piece, self.last = now - self.last, now
+        self.unsaved += piece
+        if self.unsaved + piece > max(INTERVAL, WORTH * self.cost):
+            self.save()
+
+    def save(self) -> None:
+        """Write down where all parts of the stage are, and how long the log is."""
+        started = monotonic()
+        tensors, values = {}, {}
+        for name, tree in self.parts.items():
+            for leaf, holder, key in places(tree, name):
+                if isinstance(holder[key], Parameters):
+                    tensors[leaf] = to_host(holder[key].flat)
+                else:
+                    values[leaf] = holder[key]
+        logged = 0
+        if self.log.exists():
+            flush(self.log)
+            logged = self.log.stat().st_size
+        write_tensors(self.path, tensors, checkpoint=json.dumps(
+            {"logged": logged, "values": values}))
+        self.last = monotonic()
+        self.unsaved, self.cost = 0.0, self.last - started
+
+    def end(self) -> None:
+        """The stage is over and its results are in the run folder: keep the log's length only."""
+        self.parts, self.found = {}, {}
+        self.save()
+
+
+def places(tree: dict, prefix: str) -> Iterator[tuple[str, dict, str]]:
+    """(dotted name, the dict that holds it, its key there) of every leaf; Parameters are one."""
+    for key, branch in tree.items():
+        name = f"{prefix}.{key}"
+        if isinstance(branch, dict) and not isinstance(branch, Parameters):
+            yield from places(branch, name)
+        else:
+            yield name, tree, key

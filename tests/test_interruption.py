@@ -1,0 +1,275 @@
+"""An interrupted run goes on and ends in the same bits, wherever it died; nothing else is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import FLAGS, call
+
+from minirlhf import checkpoint
+from minirlhf.checkpoint import Checkpoint
+from minirlhf.files import locked, read_json, read_jsonl
+
+SMALL = [*FLAGS, "--pretraining.steps", "4", "--sft.steps", "3", "--reward.steps", "3",
+         "--ppo.steps", "3", "--ppo.target-kl", "0.1", "--preferences.prompts", "40",
+         "--evaluation.samples", "2"]
+
+
+class Died(BaseException):
+    """A process's end, as far as a test can have it without ending itself."""
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*")
+            if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory):
+    """The files of a run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("alone")
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert call("run", *SMALL) == 0
+    finally:
+        os.chdir(here)
+    return contents(folder / "runs" / "toy")
+
+
+# --- the same bits -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("after", [1, 2, 7])
+def test_a_run_that_dies_after_every_few_pieces_of_work_ends_in_the_same_bits(
+        after, left_alone, monkeypatch):
+    """Every step of training, every batch of replies; the last piece before a death is lost."""
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "WORTH", 0.0)
+    done, real = [0], Checkpoint.tick
+
+    def tick(self):
+        done[0] += 1
+        if done[0] > after:
+            raise Died
+        real(self)
+
+    monkeypatch.setattr(Checkpoint, "tick", tick)
+    resume: list[str] = []
+    for _ in range(200):
+        done[0] = 0
+        try:
+            assert call("run", *SMALL, *resume) == 0
+            break
+        except Died:
+            resume = ["--resume"]
+    assert contents("runs/toy") == left_alone
+
+
+def test_a_stage_that_dies_between_its_results_ends_in_the_same_bits(left_alone, monkeypatch):
+    """value/ is there and policy/ is not; base/ is there and the checkpoint is the one before."""
+    deaths = iter([("end", None), ("save", "reward"), ("save", "policy"), ("end", None)])
+    from minirlhf.run import Run
+    real_save, real_end, planned = Run.save, Checkpoint.end, []
+
+    def save(self, name, *args, **more):
+        if planned and planned[0] == ("save", name):
+            planned.clear()
+            raise Died
+        real_save(self, name, *args, **more)
+
+    def end(self):
+        if planned and planned[0] == ("end", None):
+            planned.clear()
+            raise Died
+        real_end(self)
+
+    monkeypatch.setattr(Run, "save", save)
+    monkeypatch.setattr(Checkpoint, "end", end)
+    resume: list[str] = []
+    for death in deaths:
+        planned[:] = [death]
+        with pytest.raises(Died):
+            call("run", *SMALL, *resume)
+        resume = ["--resume"]
+    assert call("run", *SMALL, "--resume") == 0
+    assert contents("runs/toy") == left_alone
+
+
+def test_a_stage_of_its_own_is_resumed_too(left_alone, monkeypatch):
+    """In place, and in a new folder; and one that is not resumed starts over."""
+    assert call("run", *SMALL) == 0
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "WORTH", 0.0)
+    real, ticks = Checkpoint.tick, [0]
+
+    def tick(self):
+        real(self)
+        ticks[0] += 1
+        if ticks[0] == 2:
+            raise Died
+
+    for name in ("again", "over"):
+        with monkeypatch.context() as patch, pytest.raises(Died):
+            ticks[0] = 0
+            patch.setattr(Checkpoint, "tick", tick)
+            call("ppo", "toy", "--name", name)
+        assert [row["step"] for row in read_jsonl(f"runs/{name}/metrics.jsonl")
+                if row["stage"] == "PPO"] == [0, 1]
+    assert call("ppo", "toy", "--name", "again", "--resume") == 0
+    assert call("ppo", "over") == 0
+    for name in ("again", "over"):
+        made = contents(f"runs/{name}")
+        assert {file: data == left_alone[file] for file, data in made.items()
+                if file not in ("environment.json", "checkpoint/state.safetensors")} == (
+            dict.fromkeys((file for file in left_alone if file not in (
+                "environment.json", "checkpoint/state.safetensors", "samples.jsonl",
+                "report.html")), True))
+
+
+# --- what a resumed run is and is not ------------------------------------------------------------
+
+def told_by(capsys, *argv) -> str:
+    capsys.readouterr()
+    assert call(*argv) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("minirlhf: ") and told.err.count("\n") == 1 and told.out == ""
+    return told.err
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """runs/toy, which died in its first step."""
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(Checkpoint, "tick", lambda self: (_ for _ in ()).throw(Died))
+        call("run", *SMALL)
+
+
+def test_a_run_without_a_checkpoint_starts_over(interrupted, left_alone):
+    assert not Path("runs/toy/checkpoint").exists()
+    assert call("run", *SMALL, "--resume") == 0
+    assert contents("runs/toy") == left_alone
+
+
+def test_a_run_that_died_before_its_settings_were_written_starts_over(left_alone):
+    Path("runs/toy").mkdir(parents=True)
+    assert call("run", *SMALL, "--resume") == 0
+    made = contents("runs/toy")
+    differ = {name for name in made if made[name] != left_alone[name]}
+    assert differ <= {"environment.json", "report.html"}            # they name the command
+
+
+def test_resuming_a_run_that_is_over_shows_its_results_again(capsys, left_alone):
+    assert call("run", *SMALL) == 0
+    before = contents("runs/toy")
+    assert before == left_alone
+    capsys.readouterr()
+    assert call("run", *SMALL, "--resume") == 0
+    assert "gold score" in capsys.readouterr().out and contents("runs/toy") == before
+
+
+@pytest.mark.parametrize("other, told", [
+    (["--seed", "1"], "seed is 0 there, 1 here"),
+    (["--ppo.beta", "0.1"], "ppo.beta is 0.2 there, 0.1 here"),
+    (["--sft.steps", "4"], "sft.steps is 3 there, 4 here"),
+    (["--world.panel", "careful"], "world.panel.0 is default there, careful here")])
+def test_another_flag_is_refused_by_name(interrupted, capsys, other, told):
+    before = contents("runs")
+    message = told_by(capsys, "run", *SMALL, *other, "--resume")
+    assert told in message and "Give --resume the flags that began it" in message
+    assert contents("runs") == before
+
+
+def test_a_flag_left_out_is_another_flag(interrupted, capsys):
+    assert "ppo.target_kl is 0.1 there, None here" in told_by(
+        capsys, "run", *[flag for flag in SMALL if flag not in ("--ppo.target-kl", "0.1")],
+        "--resume")
+
+
+def test_a_run_that_does_not_exist_is_not_resumed(capsys):
+    assert "there is no run runs/toy" in told_by(capsys, "run", *SMALL, "--resume")
+    assert not Path("runs").exists()
+
+
+def test_an_existing_run_is_not_begun_again_and_is_told_of_resume(interrupted, capsys):
+    before = contents("runs")
+    message = told_by(capsys, "run", *SMALL)
+    assert "runs/toy exists already" in message and "--resume" in message
+    assert contents("runs") == before
+
+
+def test_two_processes_do_not_work_in_one_run(interrupted, capsys):
+    with locked(Path("runs/toy")):
+        for argv in (["run", *SMALL, "--resume"], ["pretrain", *SMALL, "--resume"]):
+            assert "another minirlhf is at work in runs/toy" in told_by(capsys, *argv)
+
+
+def test_what_killed_processes_left_is_tidied_up(interrupted, left_alone):
+    Path("runs/toy/.base.new-1.tmp").mkdir()
+    Path("runs/toy/.base.new-1.tmp/model.safetensors").write_bytes(b"half")
+    Path("runs/toy/.samples.jsonl.new-1.tmp").write_bytes(b"half")
+    assert call("run", *SMALL, "--resume") == 0
+    assert contents("runs/toy") == left_alone
+
+
+# --- real processes ------------------------------------------------------------------------------
+
+def start(*argv) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "minirlhf.cli", *argv], text=True,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+
+
+def wait_for(path, process) -> None:
+    while not Path(path).exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
+LONG = [*FLAGS, "--pretraining.steps", "100000"]
+
+
+def test_the_lock_of_a_killed_run_is_no_lock_and_its_work_is_not_lost():
+    process = start("run", *LONG)
+    wait_for("runs/toy/checkpoint/state.safetensors", process)
+    second = start("run", *LONG, "--resume")
+    assert second.wait() == 2 and "another minirlhf is at work" in second.stderr.read()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    process = start("run", *LONG, "--resume")
+    known = len(read_jsonl_until_whole("runs/toy/metrics.jsonl"))
+    saved = Path("runs/toy/checkpoint/state.safetensors").stat().st_mtime_ns
+    while Path("runs/toy/checkpoint/state.safetensors").stat().st_mtime_ns == saved:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    steps = [row["step"] for row in read_jsonl_until_whole("runs/toy/metrics.jsonl")]
+    assert steps == list(range(len(steps))) and len(steps) > known // 2 > 0
+
+
+def read_jsonl_until_whole(path) -> list[dict]:
+    """The rows of a log whose writer may have died in its last line."""
+    text = Path(path).read_text()
+    whole = Path(path).with_suffix(".whole")
+    whole.write_text(text[:text.rfind("\n") + 1])
+    return read_jsonl(whole)
+
+
+def test_ctrl_c_tells_how_to_go_on():
+    process = start("run", *LONG)
+    wait_for("runs/toy/metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in told
+    assert told.splitlines()[-1] == (
+        f"minirlhf: interrupted; go on with: minirlhf run {' '.join(LONG)} --resume")
+    assert read_json("runs/toy/config.json")["pretraining"]["steps"] == 100000
