@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from minirlhf import commands, pipeline
+from minirlhf import chat, commands, pipeline
 from minirlhf.arrays import keep_freed_memory
 
 OVERVIEW = """\
@@ -22,6 +22,7 @@ Reinforcement learning from human feedback on a toy assistant, from a raw langua
   minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
                                   "chosen" and "rejected" (needs the extra: text); your own
                                   --demonstrations, --corpus and --prompts may go beside them
+  minirlhf chat RUN               ask the models of a finished run yourself, two side by side
 
 stage by stage, each continuing a run folder:
   minirlhf pretrain --name NAME   the base model, trained to predict the next token of a toy web
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(argv[0])(argv[1:]) or 0
     except KeyboardInterrupt:
-        print(f"\nminirlhf: interrupted; go on with: {resuming(argv)}", file=sys.stderr)
+        again = f"; go on with: {resuming(argv)}" if argv[0] != "chat" else ""
+        print(f"\nminirlhf: interrupted{again}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
         full = getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
@@ -67,7 +69,7 @@ def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
     found = {"run": commands.run_all,
              **{stage: partial(commands.run_stage, stage) for stage in pipeline.STAGES},
-             "report": commands.write_report}
+             "report": commands.write_report, "chat": chat.command}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

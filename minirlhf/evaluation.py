@@ -15,7 +15,7 @@ import numpy as np
 from minirlhf.arrays import array_module, to_host
 from minirlhf.parameters import Parameters
 from minirlhf.rollout import join, response_logprobs, score_replies
-from minirlhf.sampling import sample
+from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
 from minirlhf.world.gold import gold
@@ -37,21 +37,38 @@ def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Param
     A row gains: model, reply, ended, length (tokens), score (reward model), kl = Σ_t log π − log
     π_ref in nats, the policy asked as it was and the reference by the template.
     """
-    templates = [tokenizer.prompt(row["prompt"]) for row in prompts]
-    asked = [tokenizer.encode(row["prompt"]) for row in prompts] if raw else templates
-    samples = sample(policy, model, asked, max_new, rng=rng, temperature=temperature)
+    texts = [row["prompt"] for row in prompts]
+    replies, samples = answer(policy, reward, model, tokenizer, texts, max_new, rng=rng, raw=raw,
+                              temperature=temperature)
     xp = array_module(samples.tokens)
-    sequences, sequence_mask = join(templates, samples)
+    sequences, sequence_mask = join([tokenizer.prompt(text) for text in texts], samples)
     ref_logprobs = response_logprobs(reference, model, sequences, sequence_mask,
                                      samples.tokens.shape[1], temperature)
     kl = xp.where(samples.mask, samples.logprobs - ref_logprobs, 0).sum(axis=1)
+    return [{**row, "model": name, **reply, "kl": float(k)}
+            for row, reply, k in zip(prompts, replies, to_host(kl), strict=True)]
+
+
+def answer(policy: Parameters, reward: Parameters | None, model: ModelConfig,
+           tokenizer: Tokenizer, prompts: Sequence[str], max_new: int, *,
+           rng: np.random.Generator, raw: bool = False, **settings) -> tuple[list[dict], Samples]:
+    """One reply to each prompt, in one batch: rows of reply, ended, length (tokens) and score, and
+    the samples that they were read from.
+
+    Without a reward model there is no score.  It is that of the tokens sampled, after the prompt in
+    the template however the model was asked.  `settings` go to `sample` (temperature, top_p).
+    """
+    templates = [tokenizer.prompt(prompt) for prompt in prompts]
+    asked = [tokenizer.encode(prompt) for prompt in prompts] if raw else templates
+    samples = sample(policy, model, asked, max_new, rng=rng, **settings)
     replies = strip(to_host(samples.tokens), to_host(samples.mask))
-    scores = score_replies(reward, model, [t + r for t, r in zip(templates, replies, strict=True)])
-    return [{**row, "model": name, "reply": tokenizer.decode(reply),
-             "ended": reply[-1] == model.eos_id, "length": len(reply),
-             "score": float(s), "kl": float(k)}
-            for row, reply, s, k in zip(prompts, replies, to_host(scores), to_host(kl),
-                                        strict=True)]
+    rows = [{"reply": tokenizer.decode(reply), "ended": reply[-1] == model.eos_id,
+             "length": len(reply)} for reply in replies]
+    if reward is not None:
+        scores = score_replies(reward, model,
+                               [t + r for t, r in zip(templates, replies, strict=True)])
+        rows = [{**row, "score": float(s)} for row, s in zip(rows, to_host(scores), strict=True)]
+    return rows, samples
 
 
 def with_gold(rows: Sequence[dict]) -> list[dict]:

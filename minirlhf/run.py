@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -82,6 +82,10 @@ class Run:
 
     # --- models
 
+    def has(self, name: str) -> bool:
+        """Whether the run has made this model."""
+        return (self.folder / name / "model.safetensors").exists()
+
     def save(self, name: str, params: Parameters, **reports: dict) -> None:
         """Write a model's folder, whole or not at all; `reports` go into it as JSON files."""
         with replacing_folder(self.folder / name) as folder:
@@ -95,7 +99,7 @@ class Run:
         Raises FileNotFoundError saying which stage makes it, ValueError if it has another size
         than the run's settings say.
         """
-        if not (self.folder / name / "model.safetensors").exists():
+        if not self.has(name):
             raise FileNotFoundError(f"{self.folder} has no {name}/ model yet; run the stage that "
                                     f"makes it first ({MADE_BY[name]})")
         params, model = transformer.load(self.folder / name, backend=self.backend.name)
@@ -178,6 +182,17 @@ def create(folder: Path, config: RunConfig, command: str = "") -> Run:
             parent.rmdir()
         raise
     return run
+
+
+def open_run(folder: Path, **others) -> Run:
+    """The run of a folder, to be read, with the settings it was made with but for the given ones.
+
+    Raises FileNotFoundError if there is none.
+    """
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"there is no run {folder}")
+    return Run(folder, replace(from_dict(RunConfig, read_json(path)), **others))
 
 
 def resume(folder: Path, config: RunConfig, command: str = "") -> Run:

@@ -36,6 +36,8 @@ ROWS = [                                            # from the machine up to the
     ["pipeline"],
     ["report"],
     ["page"],
+    ["chat_text"],
+    ["chat"],
     ["options"],
     ["commands"],
     ["cli", "__main__"],

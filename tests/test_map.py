@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import tyro
 
-from minirlhf import options, pipeline
+from minirlhf import chat, options, pipeline
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md"]
+PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
+         "chat.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -106,10 +107,11 @@ def wrong_command(line: str) -> str | None:
         kind, *argv = argv
     if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
-    if kind != "run" and kind not in pipeline.STAGES:
+    if kind not in ("run", "chat", *pipeline.STAGES):
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
-    default = (options.New(settings=options.default_settings(argv)) if starts
+    default = (chat.Flags(tyro.MISSING) if kind == "chat"
+               else options.New(settings=options.default_settings(argv)) if starts
                else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()
     with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
