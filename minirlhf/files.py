@@ -6,6 +6,7 @@ appended to, a line at a time.
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,10 +81,19 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file.  Raises ValueError naming the file if it is damaged."""
-    from safetensors import SafetensorError
+    """The arrays of a safetensors file.
+
+    Raises ValueError naming the file if it is damaged, or holds numbers that NumPy does not know.
+    """
+    from safetensors import SafetensorError, safe_open
     from safetensors.numpy import load_file
     try:
+        with safe_open(path, framework="numpy") as file:
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+        for name, dtype in dtypes.items():
+            if not re.fullmatch("[FIU](16|32|64)|[IU]8|BOOL|C64", dtype):
+                raise ValueError(f"{path}: {name} has the dtype {dtype}, which NumPy does not "
+                                 "have; save the model in float32")
         return load_file(path)
     except SafetensorError as problem:
         raise ValueError(f"{path}: not a whole safetensors file ({problem})") from None
