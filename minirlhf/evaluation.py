@@ -14,7 +14,7 @@ import numpy as np
 
 from minirlhf.arrays import array_module, to_host
 from minirlhf.parameters import Parameters
-from minirlhf.rollout import join, response_logprobs, score_replies
+from minirlhf.rollout import join, measured_logprobs, rows_at_once, score_replies
 from minirlhf.sampling import sample
 from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
@@ -37,14 +37,16 @@ def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Param
     π_ref in nats, the policy asked as it was and the reference by the template.
     """
     rows = []
+    longest = max(len(tokenizer.prompt(row["prompt"])) for row in prompts)
+    batch_size = rows_at_once(model, longest + max_new, batch_size)
     for start in progress(range(0, len(prompts), batch_size)):
         part = prompts[start:start + batch_size]
         templates = [tokenizer.prompt(row["prompt"]) for row in part]
         asked = [tokenizer.encode(row["prompt"]) for row in part] if raw else templates
         samples = sample(policy, model, asked, max_new, rng=rng, temperature=temperature)
         xp = array_module(samples.tokens)
-        sequences, sequence_mask = join(templates, samples)
-        ref_logprobs = response_logprobs(reference, model, sequences, sequence_mask,
+        sequences, sequence_mask = join(templates, samples, model.pad_id)
+        ref_logprobs = measured_logprobs(reference, model, sequences, sequence_mask,
                                          samples.tokens.shape[1], temperature)
         kl = xp.where(samples.mask, samples.logprobs - ref_logprobs, 0).sum(axis=1)
         replies = strip(to_host(samples.tokens), to_host(samples.mask))
