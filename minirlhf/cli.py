@@ -17,7 +17,14 @@ from minirlhf import pipeline, report
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.run import Run, create
-from minirlhf.settings import RunConfig, from_dict, quick, text_settings
+from minirlhf.settings import (
+    RunConfig,
+    base_settings,
+    check_unused,
+    from_dict,
+    quick,
+    text_settings,
+)
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -26,6 +33,7 @@ Reinforcement learning from human feedback on a toy assistant, from a raw langua
 
   minirlhf run                    the whole pipeline, a few minutes; ends with a table and a report
   minirlhf run --quick            the same in half a minute, to see that everything works
+  minirlhf run --base FOLDER      the same from a GPT-2 of your own instead of pretraining
   minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
                                   "chosen" and "rejected" (needs the extra: text); your own
                                   --demonstrations, --corpus and --prompts may go beside them
@@ -129,9 +137,11 @@ def new_run(program: str, description: str, argv: Sequence[str],
 
     `name` is the run's name where the flags give none.
     """
+    default = default_settings(argv)
     args = tyro.cli(New, prog=program, args=argv, description=description,
-                    default=New(name=name, settings=default_settings(argv)))
+                    default=New(name=name, settings=default))
     check_name(args.name)
+    check_unused(args.settings, default)
     return create(args.out / args.name, args.settings)
 
 
@@ -216,7 +226,7 @@ def copy_earlier(name: str, source: Path, target: Path) -> None:
 
 
 def default_settings(argv: Sequence[str]) -> RunConfig:
-    """The settings that flags are measured against: they depend on --quick and --preferences.
+    """The settings that flags are measured against: they depend on --quick, --preferences, --base.
 
     Paths are made absolute, so that a later stage finds the files from any folder.
     """
@@ -227,7 +237,9 @@ def default_settings(argv: Sequence[str]) -> RunConfig:
         raise ValueError(f"--{', --'.join(paths)}: only beside --preferences FILE")
     settings = RunConfig() if not paths else text_settings(
         paths.pop("preferences"), **{f"{name}_path": path for name, path in paths.items()})
-    return quick(settings) if "--quick" in argv else settings
+    settings = quick(settings) if "--quick" in argv else settings
+    base = option(argv, "--base")
+    return settings if base is None else base_settings(settings, Path(base))
 
 
 def saved_settings(argv: Sequence[str]) -> RunConfig:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirlhf import evaluation, transformer
+from minirlhf import evaluation, pretrained, transformer
 from minirlhf.arrays import to_host
-from minirlhf.files import read_jsonl, write_json, write_jsonl
+from minirlhf.files import append_jsonl, read_jsonl, write_json, write_jsonl
 from minirlhf.parameters import Parameters, copy
 from minirlhf.rollout import Models, Reply, generate, score_replies
 from minirlhf.run import Run, bar
@@ -28,17 +28,28 @@ from minirlhf.stages.training import Stage
 # --- the stages, in order, each followed by its helpers ------------------------------------------
 
 def pretrain(run: Run) -> None:
-    """The base model: next-token prediction on the corpus."""
+    """The base model: next-token prediction on the corpus; or a base that is given, copied."""
     config = run.config.pretraining
     write_jsonl(run.folder / "prompts.jsonl", run.source.prompts())
     for note in run.source.notes():
         print(note)
+    if run.config.base is not None:
+        copy_base(run)
+        return
     stream = pretraining.token_stream(run.source.corpus(rng=run.rng(Stage.DATA)), run.tokenizer)
     base = transformer.initialize(run.model, rng=run.rng(Stage.INITIALIZE),
                                   backend=run.backend.name)
     run.follow("pretraining", config.steps,
                pretraining.train(base, run.model, stream, config, seed=run.config.seed))
     run.save("base", base)
+
+
+def copy_base(run: Run) -> None:
+    """The given base model in the run folder, with a pad token; its log has no steps."""
+    base = pretrained.open_base(run.config.base, run.backend.name)
+    print("\n".join(base.notes))
+    append_jsonl(run.folder / "metrics.jsonl", [])
+    run.save("base", base.params)
 
 
 def fine_tune(run: Run) -> None:
@@ -84,7 +95,7 @@ def train_reward_model(run: Run) -> None:
         collect_preferences(run)
     comparisons = read_preferences(run.folder / "preferences.jsonl")
     training = [row for row in comparisons if row["split"] == "train"]
-    groups = reward_model.group_comparisons(training, run.tokenizer)
+    groups = reward_model.group_comparisons(training, run.tokenizer, run.model.context)
     sft = run.load("sft")
     reward = transformer.with_scalar_head(sft, rng=run.rng(Stage.INITIALIZE, 1))
     run.follow("reward model", config.steps,
@@ -112,7 +123,7 @@ def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:
     asked = run.draw_prompts(n, rng)
     replies = generate(sft, run.model, run.tokenizer, asked, run.config.ppo.max_new, rng=rng,
                        temperature=run.config.ppo.temperature)
-    return [prompt + run.tokenizer.response(*reply)
+    return [(prompt + run.tokenizer.response(*reply))[:run.model.context]
             for prompt, reply in zip(asked, replies, strict=True)]
 
 
@@ -131,7 +142,7 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
     for kind, rows in by_kind.items():
         if not rows:                                     # all held-out replies coincide
             continue
-        groups = reward_model.group_comparisons(rows, run.tokenizer)
+        groups = reward_model.group_comparisons(rows, run.tokenizer, run.model.context)
         hits = reward_model.accuracy(reward, run.model, groups)
         table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),
                        "standard_error": evaluation.standard_error(hits)}
@@ -184,7 +195,8 @@ class Step(NamedTuple):
 
 STAGES = {
     "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"),
-                     ("seed", "text", "model", "pretraining", "world.corpus_words"), "pretraining"),
+                     ("seed", "base", "text", "model", "pretraining", "world.corpus_words"),
+                     "pretraining"),
     "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"),
                 ("sft", "world.demonstration_count", "world.habits"), "SFT"),
     "preferences": Step(collect_preferences, ("sft",), ("preferences.jsonl",),

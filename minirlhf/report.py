@@ -256,7 +256,7 @@ def curves(metrics: Sequence[dict], table: dict[str, dict[str, float]]) -> bytes
         rows = [row for row in metrics if row["stage"] == stage]
         ax.plot([row["step"] for row in rows], [row[key] for row in rows], lw=1.2, color="#2a6f97")
         ax.set_title(title, fontsize=10)
-        ax.set_xlabel(remark, fontsize=8, color="#666")
+        ax.set_xlabel(remark if rows else "no such steps in this run", fontsize=8, color="#666")
     key = "gold" if "gold" in table["sft"] else "score"
     names, heights = [TITLES.get(n, n) for n in table], [row[key] for row in table.values()]
     bars = last.bar(names, heights, color=["#a9a9a9", "#89c2d9", "#2a6f97"])

@@ -13,9 +13,11 @@ from minirlhf import transformer
 from minirlhf.arrays import select_backend
 from minirlhf.files import append_jsonl, read_jsonl, write_json, write_jsonl
 from minirlhf.parameters import Parameters
+from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.settings import RunConfig
 from minirlhf.sources import Source
 from minirlhf.stages import pretraining
+from minirlhf.stages.supervised import encode_demonstrations
 from minirlhf.stages.training import Stage, step_rng
 from minirlhf.text import load_tokenizer
 from minirlhf.transformer import ModelConfig
@@ -32,18 +34,24 @@ class Run:
         self.folder, self.config = Path(folder), config
         self.backend = select_backend(config.backend)
         self.source: Source = config.text or config.world
+        if config.base is not None and config.text is not None:
+            self.source = config.text.counted_by(self.tokenizer)
 
     def rng(self, stage: Stage, step: int = 0) -> np.random.Generator:
         return step_rng(self.config.seed, stage, step)
 
     @cached_property
     def tokenizer(self):
-        base = self.folder / "base"
-        return load_tokenizer(base) if base.exists() else self.source.tokenizer()
+        if (self.folder / "base").exists():
+            return load_tokenizer(self.folder / "base")
+        base = self.config.base
+        return self.source.tokenizer() if base is None else open_tokenizer(base)[0]
 
     @cached_property
     def model(self) -> ModelConfig:
-        return ModelConfig(self.tokenizer.vocab_size, **asdict(self.config.model))
+        tokenizer = self.tokenizer
+        return ModelConfig(tokenizer.vocab_size, **asdict(self.config.model),
+                           pad_id=tokenizer.pad_id, eos_id=tokenizer.eos_id)
 
     def draw_prompts(self, n: int, rng: np.random.Generator) -> list[list[int]]:
         """n training prompts as token ids."""
@@ -57,7 +65,9 @@ class Run:
 
         Raises ValueError or OSError if this run could not come to its end.
         """
-        if not self.source.simulated:                    # the toy's data are what it says
+        if self.config.base is not None:
+            self.check_base()
+        elif not self.source.simulated:                  # the toy's data are what it says
             self.source.demonstrations(rng=self.rng(Stage.DATA, 1))
             stream = pretraining.token_stream(self.source.corpus(rng=self.rng(Stage.DATA)),
                                               self.tokenizer)
@@ -68,6 +78,19 @@ class Run:
         if longest + self.config.ppo.max_new > self.model.context:
             raise ValueError(f"the longest prompt ({longest} tokens) and ppo.max_new "
                              f"({self.config.ppo.max_new}) must fit model.context "
+                             f"({self.model.context})")
+
+    def check_base(self) -> None:
+        """Read the given base model, and measure the demonstrations with its tokenizer."""
+        if not (self.folder / "base").exists():
+            base = open_base(self.config.base)
+            if base.model != self.model:
+                raise ValueError(f"{self.config.base} holds a {base.model}, but the settings of "
+                                 f"this run want a {self.model}")
+        longest = max(len(prompt) + len(response) for prompt, response in encode_demonstrations(
+            self.source.demonstrations(rng=self.rng(Stage.DATA, 1)), self.tokenizer))
+        if longest > self.model.context:
+            raise ValueError(f"the longest demonstration ({longest} tokens) must fit model.context "
                              f"({self.model.context})")
 
     def load(self, name: str) -> Parameters:
