@@ -19,6 +19,7 @@ Reinforcement learning from human feedback on a toy assistant, from a raw langua
 
   minirlhf run                    the whole pipeline, a few minutes; ends with a table and a report
   minirlhf run --quick            the same in half a minute, to see that everything works
+  minirlhf run --base FOLDER      the same from a GPT-2 of your own instead of pretraining
   minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
                                   "chosen" and "rejected" (needs the extra: text); your own
                                   --demonstrations, --corpus and --prompts may go beside them

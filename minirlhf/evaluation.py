@@ -14,7 +14,7 @@ import numpy as np
 
 from minirlhf.arrays import array_module, to_host
 from minirlhf.parameters import Parameters
-from minirlhf.rollout import join, response_logprobs, score_replies
+from minirlhf.rollout import join, measured_logprobs, score_replies
 from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
@@ -41,8 +41,9 @@ def evaluate(name: str, policy: Parameters, reward: Parameters, reference: Param
     replies, samples = answer(policy, reward, model, tokenizer, texts, max_new, rng=rng, raw=raw,
                               temperature=temperature)
     xp = array_module(samples.tokens)
-    sequences, sequence_mask = join([tokenizer.prompt(text) for text in texts], samples)
-    ref_logprobs = response_logprobs(reference, model, sequences, sequence_mask,
+    sequences, sequence_mask = join([tokenizer.prompt(text) for text in texts], samples,
+                                    model.pad_id)
+    ref_logprobs = measured_logprobs(reference, model, sequences, sequence_mask,
                                      samples.tokens.shape[1], temperature)
     kl = xp.where(samples.mask, samples.logprobs - ref_logprobs, 0).sum(axis=1)
     return [{**row, "model": name, **reply, "kl": float(k)}

@@ -6,6 +6,7 @@ Only logs are appended to, a line at a time.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -174,7 +175,10 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], **notes: str) -> N
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file.  Raises ValueError naming the file if it is damaged."""
+    """The arrays of a safetensors file.
+
+    Raises ValueError naming the file if it is damaged, or holds numbers that NumPy does not know.
+    """
     return read_tensors_and_notes(path)[0]
 
 
@@ -183,6 +187,11 @@ def read_tensors_and_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str,
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, "numpy") as file:
+            for name in file.keys():
+                dtype = file.get_slice(name).get_dtype()
+                if not re.fullmatch("[FIU](16|32|64)|[IU]8|BOOL|C64", dtype):
+                    raise ValueError(f"{path}: {name} has the dtype {dtype}, which NumPy does not "
+                                     "have; save the model in float32")
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except SafetensorError as problem:
         raise ValueError(f"{path}: not a whole safetensors file ({problem})") from None

@@ -12,7 +12,14 @@ from typing import Annotated
 import tyro
 
 from minirlhf.files import read_json
-from minirlhf.settings import RunConfig, from_dict, quick, text_settings
+from minirlhf.settings import (
+    RunConfig,
+    base_settings,
+    check_unused,
+    from_dict,
+    quick,
+    text_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,11 @@ class Finished:
 
 def parse_new(program: str, description: str, argv: Sequence[str], name: str = "toy") -> New:
     """The flags of a program that starts a run; `name` is the run's name where they give none."""
+    default = default_settings(argv)
     args = tyro.cli(New, prog=program, args=argv, description=description,
-                    default=New(name=name, settings=default_settings(argv)))
+                    default=New(name=name, settings=default))
     check_name(args.name)
+    check_unused(args.settings, default)
     return args
 
 
@@ -90,7 +99,7 @@ def parse_continue(program: str, description: str, argv: Sequence[str]) -> Conti
 
 
 def default_settings(argv: Sequence[str]) -> RunConfig:
-    """The settings that flags are measured against: they depend on --quick and --preferences.
+    """The settings that flags are measured against: they depend on --quick, --preferences, --base.
 
     Paths are made absolute, so that a later stage finds the files from any folder.
     """
@@ -101,7 +110,9 @@ def default_settings(argv: Sequence[str]) -> RunConfig:
         raise ValueError(f"--{', --'.join(paths)}: only beside --preferences FILE")
     settings = RunConfig() if not paths else text_settings(
         paths.pop("preferences"), **{f"{name}_path": path for name, path in paths.items()})
-    return quick(settings) if "--quick" in argv else settings
+    settings = quick(settings) if "--quick" in argv else settings
+    base = option(argv, "--base")
+    return settings if base is None else base_settings(settings, Path(base))
 
 
 def saved_settings(argv: Sequence[str]) -> RunConfig:

@@ -79,6 +79,12 @@ def pack(tree: dict) -> Parameters:
     return params
 
 
+def filled(tree: Tree, make: Callable[[str, tuple[int, ...]], Array]) -> Parameters:
+    """Parameters of the tree's names and shapes, each leaf made by make(name, shape), in order."""
+    names = iter([name for name, _ in leaves(tree)])
+    return pack(tree_map(lambda leaf: make(next(names), leaf.shape), tree))
+
+
 def copy(params: Parameters) -> Parameters:
     """An independent copy: a frozen reference, or a new model started from an old one."""
     return pack(params)

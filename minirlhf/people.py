@@ -6,7 +6,7 @@ stored several times, each time a turn longer, would otherwise show in training 
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class Comparisons:
     corpus_path: tyro.conf.Suppress[Path | None] = None
     prompts_path: tyro.conf.Suppress[Path | None] = None
     vocab_size: int = 2048
-    """tokens of the byte-level BPE vocabulary"""
+    """tokens of the byte-level BPE vocabulary that is learned (beside --base none is)"""
     max_tokens: int = 256
     """longest prompt and reply together; longer rows are left out"""
     held_out: float = 0.15
@@ -87,21 +87,27 @@ class Comparisons:
     def held_out_openings(self) -> set[str]:
         return {opening(row["prompt"]) for row in self.all_rows if row["split"] != "train"}
 
+    def counted_by(self, tokenizer: Tokenizer) -> "Comparisons":
+        """The same data, where a model's own tokenizer counts; no vocabulary is learned then."""
+        same = replace(self)
+        vars(same)["vocabulary"] = tokenizer             # where a cached property keeps its value
+        return same
+
     @cached_property
-    def byte_pairs(self) -> Tokenizer:
-        """The vocabulary, learned from everything that is not held out."""
+    def vocabulary(self) -> Tokenizer:
+        """The vocabulary, byte pairs learned from everything that is not held out."""
         pairs = [row for row in self.all_rows if row["split"] == "train"]
         texts = [row[key] for row in pairs for key in ("prompt", "chosen", "rejected")]
         texts += [text for row in self.own_demonstrations for text in row.values()]
         return train_byte_pairs([*texts, *self.own_corpus], self.vocab_size)
 
     def tokenizer(self) -> Tokenizer:
-        return self.byte_pairs
+        return self.vocabulary
 
     def fits(self, kind: str, prompt: str, *replies: str) -> bool:
         """Whether prompt and longest reply fit into `max_tokens`, special tokens too; counts."""
-        longest = max(len(self.byte_pairs.response(reply)) for reply in replies)
-        fits = len(self.byte_pairs.prompt(prompt)) + longest <= self.max_tokens
+        longest = max(len(self.vocabulary.response(reply)) for reply in replies)
+        fits = len(self.vocabulary.prompt(prompt)) + longest <= self.max_tokens
         self.skipped[kind][f"longer than {self.max_tokens} tokens"] += not fits
         return fits
 

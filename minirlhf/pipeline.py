@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirlhf import evaluation, transformer
+from minirlhf import evaluation, pretrained, transformer
 from minirlhf.arrays import to_host
-from minirlhf.files import read_jsonl, write_jsonl
+from minirlhf.files import append_jsonl, read_jsonl, write_jsonl
 from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import Parameters, copy
 from minirlhf.rollout import Models, Reply, generate, score_replies
@@ -35,11 +35,14 @@ from minirlhf.stages.training import Stage
 # --- the stages, in order, each followed by its helpers ------------------------------------------
 
 def pretrain(run: Run) -> None:
-    """The base model: next-token prediction on the corpus."""
+    """The base model: next-token prediction on the corpus; or a base that is given, copied."""
     config = run.config.pretraining
     write_jsonl(run.folder / "prompts.jsonl", run.source.prompts())
     for note in run.source.notes():
         print(note)
+    if run.config.base is not None:
+        copy_base(run)
+        return
     stream = pretraining.token_stream(run.source.corpus(rng=run.rng(Stage.DATA)), run.tokenizer)
     base = transformer.initialize(run.model, rng=run.rng(Stage.INITIALIZE),
                                   backend=run.backend.name)
@@ -47,6 +50,15 @@ def pretrain(run: Run) -> None:
     run.follow("pretraining", config.steps, {"base": base}, state, pretraining.train(
         base, run.model, stream, config, seed=run.config.seed, state=state))
     run.save("base", base)
+    run.checkpoint.end()
+
+
+def copy_base(run: Run) -> None:
+    """The given base model in the run folder, with a pad token; its log has no steps."""
+    base = pretrained.open_base(run.config.base, run.backend.name)
+    print("\n".join(base.notes))
+    append_jsonl(run.folder / "metrics.jsonl", [])
+    run.save("base", base.params)
     run.checkpoint.end()
 
 
@@ -78,7 +90,8 @@ def collect_preferences(run: Run) -> None:
                 for row in run.source.compare(prompt, options, group=group, rng=rng)]
 
     write_jsonl(run.folder / "preferences.jsonl", run.gather(
-        "preferences", list(enumerate(prompts)), compare, Stage.PREFERENCES, batch_size=32))
+        "preferences", list(enumerate(prompts)), compare, Stage.PREFERENCES,
+        replies=config.replies))
     run.checkpoint.end()
 
 
@@ -99,7 +112,7 @@ def train_reward_model(run: Run) -> None:
         collect_preferences(run)
     comparisons = read_preferences(run.folder / "preferences.jsonl")
     training = [row for row in comparisons if row["split"] == "train"]
-    groups = reward_model.group_comparisons(training, run.tokenizer)
+    groups = reward_model.group_comparisons(training, run.tokenizer, run.model.context)
     sft = run.load("sft")
     reward = transformer.with_scalar_head(sft, rng=run.rng(Stage.INITIALIZE, 1))
     state = adamw_state(reward)
@@ -127,7 +140,7 @@ def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:
     def answer(prompts: list[list[int]], *, rng: np.random.Generator) -> list[list[int]]:
         replies = generate(sft, run.model, run.tokenizer, prompts, run.config.ppo.max_new, rng=rng,
                            temperature=run.config.ppo.temperature)
-        return [prompt + run.tokenizer.response(*reply)
+        return [(prompt + run.tokenizer.response(*reply))[:run.model.context]
                 for prompt, reply in zip(prompts, replies, strict=True)]
 
     return run.gather("replies to scale", run.draw_prompts(n, run.rng(Stage.DATA, 3)), answer,
@@ -149,7 +162,7 @@ def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> 
     for kind, rows in by_kind.items():
         if not rows:                                     # all held-out replies coincide
             continue
-        groups = reward_model.group_comparisons(rows, run.tokenizer)
+        groups = reward_model.group_comparisons(rows, run.tokenizer, run.model.context)
         hits = reward_model.accuracy(reward, run.model, groups)
         table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),
                        "standard_error": evaluation.standard_error(hits)}
@@ -206,7 +219,8 @@ class Step(NamedTuple):
 
 STAGES = {
     "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"),
-                     ("seed", "text", "model", "pretraining", "world.corpus_words"), "pretraining"),
+                     ("seed", "base", "text", "model", "pretraining", "world.corpus_words"),
+                     "pretraining"),
     "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"),
                 ("sft", "world.demonstration_count", "world.habits"), "SFT"),
     "preferences": Step(collect_preferences, ("sft",), ("preferences.jsonl",),

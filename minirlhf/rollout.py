@@ -20,8 +20,11 @@ import numpy as np
 
 from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.sampling import Samples, sample
-from minirlhf.tokens import Tokenizer, pad_left, pad_right, strip, token_logprobs
+from minirlhf.tokens import PAD, Tokenizer, pad_left, pad_right, strip, token_logprobs
 from minirlhf.transformer import ModelConfig, logits, scores, values
+
+NUMBERS_AT_ONCE = 2**28
+"""what logits or a cache may hold when nothing is trained: 1 GiB in float32"""
 
 
 class Models(NamedTuple):
@@ -72,6 +75,26 @@ def response_logprobs(params, config: ModelConfig, sequences: Array, sequence_ma
     return logprobs[:, -response_length:]
 
 
+def rows_at_once(config: ModelConfig, length: int, most: int = 256) -> int:
+    """How many rows of `length` tokens are computed together where nothing is trained.
+
+    A token has V logits, and a key and a value of C numbers in each of L layers.  For a toy that
+    is nothing; 256 rows of 300 tokens of a GPT-2 with V = 50257 would be 15 GB of logits.
+    """
+    a_row = length * (config.vocab_size + 2 * config.layers * config.channels)
+    return max(1, min(most, NUMBERS_AT_ONCE // a_row))
+
+
+def measured_logprobs(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
+                      response_length: int, temperature: float = 1.0) -> Array:
+    """`response_logprobs` where no gradient is wanted: as many rows at a time as memory allows."""
+    rows = len(sequences)
+    n = rows_at_once(config, sequences.shape[1], rows)
+    return array_module(sequences).concatenate([
+        response_logprobs(params, config, sequences[i:i + n], sequence_mask[i:i + n],
+                          response_length, temperature) for i in range(0, rows, n)])
+
+
 def response_values(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
                     response_length: int):
     """V of the state in which each response token was chosen.  (B, P+R) -> (B, R)
@@ -89,9 +112,10 @@ def score_replies(params, config: ModelConfig, rows: Sequence[Sequence[int]],
     (N,), where the parameters are; long lists are scored a batch at a time.
     """
     xp = array_module(params["wte"]["weight"])
+    batch_size = rows_at_once(config, max(map(len, rows)), batch_size)
     parts = []
     for start in range(0, len(rows), batch_size):
-        tokens, mask = pad_right(rows[start:start + batch_size])
+        tokens, mask = pad_right(rows[start:start + batch_size], config.pad_id)
         parts.append(scores(params, config, xp.asarray(tokens), xp.asarray(mask)))
     return xp.concatenate(parts)
 
@@ -104,20 +128,21 @@ def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]
     are trained, and the ratio would be off by the probability mass that they cut away.
     """
     samples = sample(models.policy, config, prompts, max_new, rng=rng, temperature=temperature)
-    sequences, sequence_mask = join(prompts, samples)
+    sequences, sequence_mask = join(prompts, samples, config.pad_id)
     R = samples.tokens.shape[1]
     rows = strip(to_host(sequences), to_host(sequence_mask))
     return Rollout(
         sequences, sequence_mask, samples.mask, samples.logprobs,
-        response_logprobs(models.reference, config, sequences, sequence_mask, R, temperature),
+        measured_logprobs(models.reference, config, sequences, sequence_mask, R, temperature),
         response_values(models.value, config, sequences, sequence_mask, R),
         score_replies(models.reward, config, rows))
 
 
-def join(prompts: Sequence[Sequence[int]], samples: Samples) -> tuple[Array, Array]:
+def join(prompts: Sequence[Sequence[int]], samples: Samples,
+         pad_id: int | None = PAD) -> tuple[Array, Array]:
     """Left-padded prompts and right-padded responses side by side: tokens, mask (B, P+R)."""
     xp = array_module(samples.tokens)
-    tokens, mask = (xp.asarray(a) for a in pad_left(prompts))
+    tokens, mask = (xp.asarray(a) for a in pad_left(prompts, pad_id))
     return (xp.concatenate([tokens, samples.tokens], axis=1),
             xp.concatenate([mask, samples.mask], axis=1))
 

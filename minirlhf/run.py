@@ -25,14 +25,18 @@ from minirlhf.files import (
     write_jsonl,
 )
 from minirlhf.parameters import Parameters
+from minirlhf.pretrained import open_base, open_tokenizer
+from minirlhf.rollout import rows_at_once
 from minirlhf.settings import RunConfig, changes, from_dict
 from minirlhf.sources import Source
 from minirlhf.stages import pretraining
+from minirlhf.stages.supervised import encode_demonstrations
 from minirlhf.stages.training import Stage, step_rng
 from minirlhf.text import load_tokenizer
 from minirlhf.transformer import ModelConfig
 
 SHOWN = ("loss", "score", "kl", "objective", "length", "explained_variance")   # beside the bars
+BATCH = 128                     # replies sampled together, outside of reinforcement learning
 MADE_BY = {"base": "pretrain", "sft": "sft", "reward": "reward-model", "value": "ppo",
            "policy": "ppo"}
 
@@ -45,39 +49,64 @@ class Run:
         self.backend = select_backend(config.backend)
         self.source: Source = config.text or config.world
         self.checkpoint = Checkpoint(self.folder)
+        if config.base is not None and config.text is not None:
+            self.source = config.text.counted_by(self.tokenizer)
 
     def rng(self, stage: Stage, step: int = 0) -> np.random.Generator:
         return step_rng(self.config.seed, stage, step)
 
     @cached_property
     def tokenizer(self):
-        base = self.folder / "base"
-        return load_tokenizer(base) if base.exists() else self.source.tokenizer()
+        if (self.folder / "base").exists():
+            return load_tokenizer(self.folder / "base")
+        base = self.config.base
+        return self.source.tokenizer() if base is None else open_tokenizer(base)[0]
 
     @cached_property
     def model(self) -> ModelConfig:
-        return ModelConfig(self.tokenizer.vocab_size, **asdict(self.config.model))
+        tokenizer = self.tokenizer
+        return ModelConfig(tokenizer.vocab_size, **asdict(self.config.model),
+                           pad_id=tokenizer.pad_id, eos_id=tokenizer.eos_id)
 
     def draw_prompts(self, n: int, rng: np.random.Generator) -> list[list[int]]:
         """n training prompts as token ids."""
         return [self.tokenizer.prompt(text) for text in self.source.draw_prompts(n, rng)]
+
+    @cached_property
+    def longest_prompt(self) -> int:
+        """In tokens, over all splits."""
+        return max(len(self.tokenizer.prompt(row["prompt"])) for row in self.source.prompts())
 
     def check(self) -> None:
         """Read the data and measure the prompts, so that a mistake shows before any work.
 
         Raises ValueError or OSError if this run could not come to its end.
         """
-        if not self.source.simulated:                    # the toy's data are what it says
+        if self.config.base is not None:
+            self.check_base()
+        elif not self.source.simulated:                  # the toy's data are what it says
             self.source.demonstrations(rng=self.rng(Stage.DATA, 1))
             stream = pretraining.token_stream(self.source.corpus(rng=self.rng(Stage.DATA)),
                                               self.tokenizer)
             if len(stream) < self.config.pretraining.window:
                 raise ValueError(f"the corpus has only {len(stream)} tokens, fewer than "
                                  f"pretraining.window ({self.config.pretraining.window})")
-        longest = max(len(self.tokenizer.prompt(row["prompt"])) for row in self.source.prompts())
-        if longest + self.config.ppo.max_new > self.model.context:
-            raise ValueError(f"the longest prompt ({longest} tokens) and ppo.max_new "
+        if self.longest_prompt + self.config.ppo.max_new > self.model.context:
+            raise ValueError(f"the longest prompt ({self.longest_prompt} tokens) and ppo.max_new "
                              f"({self.config.ppo.max_new}) must fit model.context "
+                             f"({self.model.context})")
+
+    def check_base(self) -> None:
+        """Read the given base model, and measure the demonstrations with its tokenizer."""
+        if not (self.folder / "base").exists():
+            base = open_base(self.config.base)
+            if base.model != self.model:
+                raise ValueError(f"{self.config.base} holds a {base.model}, but the settings of "
+                                 f"this run want a {self.model}")
+        longest = max(len(prompt) + len(response) for prompt, response in encode_demonstrations(
+            self.source.demonstrations(rng=self.rng(Stage.DATA, 1)), self.tokenizer))
+        if longest > self.model.context:
+            raise ValueError(f"the longest demonstration ({longest} tokens) must fit model.context "
                              f"({self.model.context})")
 
     # --- models
@@ -137,11 +166,14 @@ class Run:
         self.checkpoint.save()
 
     def gather(self, part: str, items: Sequence, rows_of: Callable, stage: Stage,
-               batch_size: int = 128) -> list:
+               replies: int = 1) -> list:
         """The rows of rows_of(some of the items, rng=…), batch after batch, under a progress bar.
 
-        Rows must be what JSON can hold.  Each batch has a generator of its own.
+        Rows must be what JSON can hold.  Each batch has a generator of its own, and as many items
+        as make `BATCH` replies, fewer where memory asks for it; each item takes some `replies`.
         """
+        length = self.longest_prompt + self.config.ppo.max_new
+        batch_size = max(1, rows_at_once(self.model, length, BATCH) // replies)
         done = {"batches": 0, "rows": []}
         self.checkpoint.restore(part, done)
         starts = range(0, len(items), batch_size)

@@ -113,7 +113,7 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
     """
     _check_settings(config, prompts, max_new, temperature, top_k, top_p)
     xp = array_module(params["wte"]["weight"])
-    tokens, mask = (xp.asarray(a) for a in pad_left(prompts))                        # (B, P)
+    tokens, mask = (xp.asarray(a) for a in pad_left(prompts, config.pad_id))         # (B, P)
     B, P = tokens.shape
     dtype = params["wte"]["weight"].dtype
     uniforms = xp.asarray((1 - rng.random((max_new, B))).astype(dtype))              # in (0, 1]

@@ -4,12 +4,13 @@ Frozen dataclasses, nested by stage; each field's description is also the help o
 (`--ppo.beta`).  A run folder's `config.json` holds them all.
 """
 
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 from minirlhf.parameters import leaves
 from minirlhf.people import Comparisons
+from minirlhf.pretrained import base_config
 from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
@@ -75,6 +76,9 @@ class RunConfig:
     """numpy, cupy, or auto: cupy where a GPU is found"""
     world: ToyWorld = field(default_factory=ToyWorld)
     """the toy assistant world"""
+    base: Path | None = None
+    """start from the GPT-2 in this folder, as `transformers` saves one, with its own tokenizer,
+    instead of pretraining; its sizes are the model's: docs/your_model.md"""
     text: Comparisons | None = None
     """people's comparisons instead of the toy world"""
     model: ModelSize = field(default_factory=ModelSize)
@@ -88,10 +92,17 @@ class RunConfig:
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
-        rows = {"pretraining.window": self.pretraining.window, "ppo.max_new": self.ppo.max_new}
-        if self.text is None and self.world.corpus_words < self.pretraining.window:
-            raise ValueError(f"world.corpus_words ({self.world.corpus_words}) must be at least "
-                             f"pretraining.window ({self.pretraining.window})")
+        rows = {"ppo.max_new": self.ppo.max_new}
+        if self.base is None:
+            rows = {"pretraining.window": self.pretraining.window} | rows
+            if self.text is None and self.world.corpus_words < self.pretraining.window:
+                raise ValueError(f"world.corpus_words ({self.world.corpus_words}) must be at least "
+                                 f"pretraining.window ({self.pretraining.window})")
+        else:
+            object.__setattr__(self, "base", self.base.absolute())   # found from any folder
+            if self.text is not None and self.text.corpus_path is not None:
+                raise ValueError("--corpus beside --base: a base that is given is not pretrained, "
+                                 "so nothing would read the corpus")
         if self.text is not None:
             rows["text.max_tokens + ppo.max_new"] = self.text.max_tokens + self.ppo.max_new
         for name, tokens in rows.items():
@@ -153,6 +164,47 @@ def text_settings(path: Path, **others: Path | None) -> RunConfig:
         reward=replace(base.reward, steps=200, batch_size=16, lr=3e-4),
         ppo=replace(base.ppo, steps=20, batch_size=64, max_new=48, lr_policy=1e-4),
         evaluation=replace(base.evaluation, samples=1))
+
+
+def base_settings(config: RunConfig, folder: Path) -> RunConfig:
+    """The defaults of a run that starts from a base model in a folder: its sizes, rows that fit
+    them, and smaller steps for a wider model.
+
+    The wider a model, the more a step of one size changes what it computes; with Adam the rate
+    that suits goes about as 1/width (Yang et al. 2022, "Tensor Programs V").  So the rates, which
+    were chosen for the default width, are divided by how many times wider the base is.
+
+    Raises ValueError or FileNotFoundError for a folder that can be no base.
+    """
+    sizes = base_config(folder)
+    slower = min(1, config.model.channels / sizes.channels)
+
+    def rates(section, *names):
+        return replace(section, **{
+            name: float(f"{getattr(section, name) * slower:.1g}") for name in names})
+
+    if slower < 1:
+        config = replace(config, sft=rates(config.sft, "lr"), reward=rates(config.reward, "lr"),
+                         ppo=rates(config.ppo, "lr_policy", "lr_value"))
+    max_new = min(config.ppo.max_new, max(1, sizes.context * 2 // 3))
+    text = config.text and replace(
+        config.text, max_tokens=min(config.text.max_tokens, sizes.context - max_new))
+    return replace(config, base=Path(folder), text=text, ppo=replace(config.ppo, max_new=max_new),
+                   model=ModelSize(sizes.context, sizes.channels, sizes.heads, sizes.layers))
+
+
+def check_unused(given: RunConfig, default: RunConfig) -> None:
+    """Raise ValueError for a flag beside --base that would change nothing, or make it untrue."""
+    if given.base is None:
+        return
+    for section, names in (("model", None), ("pretraining", None), ("world", ["corpus_words"]),
+                           ("text", ["vocab_size"])):
+        was, now = getattr(default, section), getattr(given, section)
+        for name in names or [setting.name for setting in fields(now)]:
+            if now is not None and getattr(was, name) != getattr(now, name):
+                raise ValueError(f"--{section}.{name.replace('_', '-')} beside --base: the model "
+                                 "that is given has its sizes and its vocabulary, and is not "
+                                 "pretrained")
 
 
 def quick(config: RunConfig) -> RunConfig:

@@ -179,24 +179,58 @@ def split_transcript(text: str) -> tuple[str, str]:
     return (joined(before), reply) if who == "Assistant" else (canonical_prompt(text), "")
 
 
-# --- a vocabulary --------------------------------------------------------------------------------
+# --- vocabularies --------------------------------------------------------------------------------
 
 class BytePairTokenizer(Tokenizer):
-    """Byte-level BPE by the `tokenizers` library: any text can be encoded."""
+    """Byte-level BPE by the `tokenizers` library: any text can be encoded.
 
-    def __init__(self, library_tokenizer):
-        self.bpe = library_tokenizer
+    definition: the content of a tokenizer.json, kept as it is.  Raises ValueError if the library
+    cannot read it, RuntimeError if there is no library.
+    """
+
+    def __init__(self, definition: dict, pad_token: str = Tokenizer.pad_token,
+                 eos_token: str = Tokenizer.eos_token):
+        library = _tokenizers()
+        try:
+            self.bpe = library.Tokenizer.from_str(json.dumps(definition))
+        except Exception as problem:                # the library has no class of its own for it
+            raise ValueError(f"not a tokenizer.json that `tokenizers` reads ({problem})") from None
         self.bpe.encode_special_tokens = True       # "<eos>" in a text is text, not an end
-        self.vocab_size = library_tokenizer.get_vocab_size()
+        self.bpe.no_truncation()
+        self.bpe.no_padding()
+        self._definition = definition
+        self.vocab_size = max(self.bpe.get_vocab().values()) + 1
+        self.pad_token, self.eos_token = pad_token, eos_token
+        self.pad_id, self.eos_id = map(self.bpe.token_to_id, (pad_token, eos_token))
 
     def encode(self, text: str) -> list[int]:
-        return self.bpe.encode(text).ids
+        return self.bpe.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids) -> str:
         return self.bpe.decode(list(ids), skip_special_tokens=True).strip()
 
     def definition(self) -> dict:
-        return json.loads(self.bpe.to_str())
+        return self._definition
+
+
+class TranscriptTokenizer(BytePairTokenizer):
+    """A vocabulary that has no <user> and no <bot>: the turns are marked by text, as in HH-RLHF.
+
+        \\n\\nHuman: what color is the sky ?\\n\\nAssistant: the sky is blue .<eos>
+        └─────────────── prompt ────────────────────┘└──── response ──────┘
+
+    The space after the last mark belongs to the response.  In vocabularies like GPT-2's a word
+    carries the space before it, " the" is one token; were the space the prompt's last token, the
+    reply would have to begin with "the", as no word within a line does, and the model would meet
+    a boundary that it hardly saw when it was trained.  So the ids of prompt and response, one
+    after the other, are those of the whole text, and a sampled reply begins as a learnt one.
+    """
+
+    def prompt(self, text: str) -> list[int]:
+        return self.encode(f"\n\nHuman: {text}\n\nAssistant:")
+
+    def response(self, text: str, ended: bool = True) -> list[int]:
+        return super().response(f" {text}" if text else "", ended)
 
 
 def train_byte_pairs(texts, vocab_size: int) -> BytePairTokenizer:
@@ -208,15 +242,27 @@ def train_byte_pairs(texts, vocab_size: int) -> BytePairTokenizer:
     tokenizer.train_from_iterator(texts, library.trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
         initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet()))
-    return BytePairTokenizer(tokenizer)
+    return BytePairTokenizer(json.loads(tokenizer.to_str()))
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that a model folder of a run holds."""
-    path = Path(folder) / "tokenizer.json"
-    if read_json(path)["model"]["type"] == "WordLevel":
+    definition = read_json(Path(folder) / "tokenizer.json")
+    if definition["model"]["type"] == "WordLevel":
         return load_word_tokenizer(folder)
-    return BytePairTokenizer(_tokenizers().Tokenizer.from_file(str(path)))
+    names = read_json(Path(folder) / "tokenizer_config.json")
+    return byte_pairs(definition, names["pad_token"], names["eos_token"])
+
+
+def byte_pairs(definition: dict, pad_token: str, eos_token: str) -> BytePairTokenizer:
+    """The tokenizer of a tokenizer.json: with tokens for the turns if it has them, or with text."""
+    ours = [token["content"] for token in definition["added_tokens"]][:4] == list(SPECIAL_TOKENS)
+    return (BytePairTokenizer if ours else TranscriptTokenizer)(definition, pad_token, eos_token)
+
+
+def byte_alphabet() -> set[str]:
+    """The characters that stand for the 256 bytes in a byte-level vocabulary."""
+    return set(_tokenizers().pre_tokenizers.ByteLevel.alphabet())
 
 
 def _tokenizers():

@@ -13,6 +13,9 @@ end-of-sequence token is a real token: it was chosen by the policy and it counts
     <user> what color is the sky ? <bot> the sky is blue . <eos>
     └───────── prompt ───────────────┘ └───── response ───────┘
 
+These are the names and ids in the vocabularies made here.  A tokenizer that came with a model has
+others, or writes the turns as text: what builds rows asks the tokenizer.
+
 `<pad>` fills rows up to equal length and is never the same token as `<eos>`: systems that make
 them one cannot tell whether a response ended.
 """
@@ -34,6 +37,10 @@ class Tokenizer:
     """Text to ids and back.  Subclasses say how text is cut: `encode`, `decode`, `definition`."""
 
     vocab_size: int
+    pad_id: int = PAD
+    eos_id: int = EOS
+    pad_token: str = SPECIAL_TOKENS[PAD]
+    eos_token: str = SPECIAL_TOKENS[EOS]
 
     def encode(self, text: str) -> list[int]:
         raise NotImplementedError
@@ -52,14 +59,14 @@ class Tokenizer:
 
     def response(self, text: str, ended: bool = True) -> list[int]:
         """text <eos>: what the model should say, its end included (unless it never ended)."""
-        return [*self.encode(text), *([EOS] if ended else [])]
+        return [*self.encode(text), *([self.eos_id] if ended else [])]
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` for Hugging Face's AutoTokenizer."""
         write_json(Path(folder) / "tokenizer.json", self.definition())
         write_json(Path(folder) / "tokenizer_config.json", {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "pad_token": SPECIAL_TOKENS[PAD], "eos_token": SPECIAL_TOKENS[EOS],
+            "pad_token": self.pad_token, "eos_token": self.eos_token,
             "padding_side": "right", "clean_up_tokenization_spaces": False})
 
 
@@ -107,18 +114,23 @@ def load_word_tokenizer(folder: Path) -> WordTokenizer:
 
 # --- padding and masks ---------------------------------------------------------------------------
 
-def pad_right(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of unequal length -> tokens (B, T) with pads at the end, mask (B, T)."""
+def pad_right(rows: Sequence[Sequence[int]],
+              pad_id: int | None = PAD) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of unequal length -> tokens (B, T) with pads at the end, mask (B, T).
+
+    Give a model's own pad_id; where it has none (None) any id will do, since the mask decides.
+    """
     width = max(len(row) for row in rows)
-    tokens = np.full((len(rows), width), PAD, dtype=np.int64)
+    tokens = np.full((len(rows), width), PAD if pad_id is None else pad_id, dtype=np.int64)
     for i, row in enumerate(rows):
         tokens[i, :len(row)] = row
     return tokens, np.arange(width) < np.array([[len(row)] for row in rows])
 
 
-def pad_left(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def pad_left(rows: Sequence[Sequence[int]],
+             pad_id: int | None = PAD) -> tuple[np.ndarray, np.ndarray]:
     """As `pad_right` with the pads in front: all prompts of a batch then end at one column."""
-    tokens, mask = pad_right([row[::-1] for row in rows])
+    tokens, mask = pad_right([row[::-1] for row in rows], pad_id)
     return tokens[:, ::-1].copy(), mask[:, ::-1].copy()
 
 

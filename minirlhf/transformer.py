@@ -13,6 +13,7 @@ a Hugging Face checkpoint and weights are (in, out), as there, so a saved model 
 `transformers` and computes the same.
 """
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from minirlhf.ops import (
     where,
 )
 from minirlhf.ops import sum as sum_
-from minirlhf.parameters import Parameters, leaves, pack, tree_map
+from minirlhf.parameters import Parameters, filled, leaves, pack
 from minirlhf.tokens import EOS, PAD, Tokenizer, last_token, position_ids
 
 
@@ -56,32 +57,43 @@ class ModelConfig:
 
 # --- parameters ----------------------------------------------------------------------------------
 
+def shapes(config: ModelConfig) -> dict:
+    """The names and shapes of a language model: zeros that take no memory, one number repeated."""
+    C = config.channels
+
+    def array(*shape):
+        return np.broadcast_to(np.float32(0), shape)
+
+    def norm():
+        return {"weight": array(C), "bias": array(C)}
+
+    def dense(inputs, outputs):
+        return {"weight": array(inputs, outputs), "bias": array(outputs)}
+
+    return {
+        "wte": {"weight": array(config.vocab_size, C)},
+        "wpe": {"weight": array(config.context, C)},
+        "h": [{"ln_1": norm(), "attn": {"c_attn": dense(C, 3 * C), "c_proj": dense(C, C)},
+               "ln_2": norm(), "mlp": {"c_fc": dense(C, 4 * C), "c_proj": dense(4 * C, C)}}
+              for _ in range(config.layers)],
+        "ln_f": norm()}
+
+
 def initialize(config: ModelConfig, *, rng: np.random.Generator, dtype: str = "float32",
                backend: str = "numpy") -> Parameters:
     """GPT-2's initialisation: weights N(0, 0.02²); the last matrix of each of the 2L branches that
     are added to the state N(0, 0.02²/2L), so that their sum has the size of one; gains 1, biases 0.
     """
-    C, residual = config.channels, 0.02 / (2 * config.layers) ** 0.5
+    residual, asarray = 0.02 / (2 * config.layers) ** 0.5, select_backend(backend).asarray
 
-    def normal(*shape, std=0.02):
-        return rng.normal(0, std, shape).astype(dtype)
-
-    def norm():
-        return {"weight": np.ones(C, dtype), "bias": np.zeros(C, dtype)}
-
-    def dense(inputs, outputs, std=0.02):
-        return {"weight": normal(inputs, outputs, std=std), "bias": np.zeros(outputs, dtype)}
-
-    tree = {
-        "wte": {"weight": normal(config.vocab_size, C)},
-        "wpe": {"weight": normal(config.context, C)},
-        "h": [{"ln_1": norm(),
-               "attn": {"c_attn": dense(C, 3 * C), "c_proj": dense(C, C, residual)},
-               "ln_2": norm(),
-               "mlp": {"c_fc": dense(C, 4 * C), "c_proj": dense(4 * C, C, residual)}}
-              for _ in range(config.layers)],
-        "ln_f": norm()}
-    return pack(tree_map(select_backend(backend).asarray, tree))
+    def start(name, shape):
+        if name.endswith("bias"):
+            return asarray(np.zeros(shape, dtype))
+        if "ln_" in name:
+            return asarray(np.ones(shape, dtype))
+        std = residual if "c_proj" in name else 0.02
+        return asarray(rng.normal(0, std, shape).astype(dtype))
+    return filled(shapes(config), start)
 
 
 def with_scalar_head(params: Parameters, *, rng: np.random.Generator) -> Parameters:
@@ -187,11 +199,15 @@ def scores(params, config: ModelConfig, tokens: Array, mask: Array | None = None
 
 # --- checkpoints in Hugging Face's layout --------------------------------------------------------
 
-# Settings of Hugging Face's GPT2Config under which it computes what this trunk computes.
+# Settings of Hugging Face's GPT2Config under which it computes what this trunk computes.  (Its
+# dropouts are not applied here; reorder_and_upcast_attn changes a dtype, and no formula.)
 _WANTED = {"model_type": ("gpt2",), "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
            "layer_norm_epsilon": (1e-5,), "scale_attn_weights": (True,),
            "scale_attn_by_inverse_layer_idx": (False,), "tie_word_embeddings": (True,),
-           "add_cross_attention": (False,)}
+           "add_cross_attention": (False,), "pruned_heads": ({}, None),
+           "quantization_config": (None,)}
+# what old checkpoints hold beside the parameters: causal masks, and the tied head once more
+_NO_PARAMETER = re.compile(r"h\.\d+\.attn\.(masked_)?bias|lm_head\.weight")
 # the names of the sizes, there and here
 _SIZES = {"vocab_size": "vocab_size", "n_positions": "context", "n_embd": "channels",
           "n_head": "heads", "n_layer": "layers"}
@@ -223,41 +239,62 @@ def save(folder: Path, params: Parameters, config: ModelConfig,
         tokenizer.save(folder)
 
 
+def read_config(folder: Path) -> ModelConfig:
+    """The sizes of a model folder.
+
+    Raises ValueError naming a setting that this trunk does not have, or a size that is missing.
+    """
+    path = Path(folder) / "config.json"
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: wanted a JSON object, got {settings!r:.80}")
+    C = settings.get("n_embd")
+    for name, allowed in (_WANTED | {"n_inner": (None, 4 * C if type(C) is int else C)}).items():
+        if name in settings and settings[name] not in allowed:
+            raise ValueError(f"{path}: {name} is {settings[name]!r}, but this trunk has "
+                             f"{' or '.join(map(repr, allowed))}")
+    for name in _SIZES:
+        if type(size := settings.get(name)) is not int or size < 1:
+            raise ValueError(f"{path}: {name} " + ("is missing" if size is None else
+                                                   f"is {size!r}, no whole number above 0"))
+    try:
+        return ModelConfig(**{ours: settings[theirs] for theirs, ours in _SIZES.items()},
+                           pad_id=settings.get("pad_token_id"), eos_id=settings.get("eos_token_id"))
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from None
+
+
 def load(folder: Path, dtype: str = "float32",
          backend: str = "numpy") -> tuple[Parameters, ModelConfig]:
     """Read a model folder of a run, or any GPT-2 folder in Hugging Face's layout.
 
     Names may have the prefix "transformer." or not; the causal-mask buffers of old checkpoints
     and a stored copy of the tied head are left out.  Raises ValueError naming a setting that this
-    trunk does not have, a tensor that is missing, or one that has another shape than the
-    configuration says.
+    trunk does not have, or a tensor that is missing, foreign, of another shape or not finite.
     """
-    folder = Path(folder)
-    settings = read_json(folder / "config.json")
-    for name, allowed in _WANTED.items():
-        if name in settings and settings[name] not in allowed:
-            raise ValueError(f"{folder / 'config.json'}: {name} is {settings[name]!r}, but this "
-                             f"trunk has {' or '.join(map(repr, allowed))}")
-    missing = [name for name in _SIZES if name not in settings]
-    if missing:
-        raise ValueError(f"{folder / 'config.json'}: {', '.join(missing)} is missing")
-    config = ModelConfig(**{ours: settings[theirs] for theirs, ours in _SIZES.items()},
-                         pad_id=settings.get("pad_token_id"), eos_id=settings.get("eos_token_id"))
+    config, path = read_config(folder), Path(folder) / "model.safetensors"
     tensors = {name.removeprefix("transformer."): tensor
-               for name, tensor in read_tensors(folder / "model.safetensors").items()}
-    tree = initialize(config, rng=np.random.default_rng(0))               # names and shapes
+               for name, tensor in read_tensors(path).items()}
+    tree = shapes(config)
     if "score.weight" in tensors:
-        tree["score"] = {"weight": np.empty((1, config.channels))}
-    names = iter([name for name, _ in leaves(tree)])
+        tree["score"] = {"weight": np.broadcast_to(np.float32(0), (1, config.channels))}
     asarray = select_backend(backend).asarray
 
-    def take(wanted: Array) -> Array:
-        name = next(names)
+    def take(name: str, shape: tuple[int, ...]) -> Array:
         found = tensors.get(name)
-        if found is None or found.shape != wanted.shape:
-            raise ValueError(f"{folder / 'model.safetensors'}: {name} should have shape "
-                             f"{wanted.shape}, " + ("is missing" if found is None
-                                                    else f"has {found.shape}"))
-        return asarray(found.astype(dtype))
+        if found is None or found.shape != shape:
+            raise ValueError(f"{path}: {name} should have shape {shape}, "
+                             + ("is missing" if found is None else f"has {found.shape}"))
+        with np.errstate(over="ignore"):
+            found = found.astype(dtype, copy=False)
+        if not np.isfinite(found).all():
+            raise ValueError(f"{path}: {name} has entries that are not finite in {dtype}")
+        return asarray(found)
 
-    return pack(tree_map(take, tree)), config
+    params = filled(tree, take)
+    foreign = [name for name in sorted(tensors.keys() - dict(params.layout))
+               if not _NO_PARAMETER.fullmatch(name)]
+    if foreign:
+        raise ValueError(f"{path}: no tensor of a GPT-2 of {config.layers} layers: "
+                         f"{', '.join(foreign[:3])}{', …' * (len(foreign) > 3)}")
+    return params, config

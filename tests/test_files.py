@@ -299,3 +299,11 @@ def test_notes_come_back_with_their_tensors(tmp_path, rng):
     write_tensors(tmp_path / "t", {"x": wanted}, told="one “text”")
     tensors, notes = read_tensors_and_notes(tmp_path / "t")
     assert notes == {"told": "one “text”"} and (tensors["x"] == wanted).all()
+@pytest.mark.parametrize("dtype, size", [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])
+def test_numbers_that_numpy_does_not_know_are_named_with_their_tensor(tmp_path, dtype, size):
+    header = json.dumps({"a.b": {"dtype": dtype, "shape": [3],
+                                 "data_offsets": [0, 3 * size]}}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(3 * size))
+    with pytest.raises(ValueError, match=f"x.safetensors: a.b has the dtype {dtype}, which NumPy"):
+        read_tensors(path)

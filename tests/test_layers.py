@@ -30,7 +30,7 @@ ROWS = [                                            # from the machine up to the
     ["evaluation"],
     ["conformance"],
     ["text"],
-    ["sources", "people"],
+    ["sources", "people", "pretrained"],
     ["settings"],
     ["run"],
     ["pipeline"],

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import io
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from minirlhf import chat, options, pipeline
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
-         "chat.md"]
+         "your_model.md", "chat.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -156,6 +157,7 @@ def problems(text: str, everything: bool) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_everything_a_page_names_exists(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)                     # so that no run folder is found by its name
+    shutil.copytree(ROOT / "tests" / "fixtures" / "huggingface_c8", "my-gpt2")
     text = (DOCS / page).read_text(encoding="utf-8")
     assert problems(text, everything=page == "map.md") == []
 

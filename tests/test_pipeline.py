@@ -584,3 +584,18 @@ def test_a_report_on_peoples_comparisons_claims_no_truth(human_run):
     assert all("best" not in row for row in table.values())
     assert table["all"]["longer"] + table["all"]["shorter"] == 1
     assert f"always the longer</th><td>{table['all']['longer']:.3f}</td>" in text
+
+
+def test_as_many_replies_are_sampled_together_as_memory_allows(run, tmp_path, monkeypatch):
+    """But for the batches' random numbers nothing depends on it."""
+    seen = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda *args, **more: seen.append(
+        len(args[-1])) or [])
+    run = copied(run, tmp_path)
+    pipeline.evaluate(run)
+    test = sum(row["split"] == "test" for row in run.source.prompts())
+    assert seen == [128, test - 128] * 3
+    seen.clear()
+    monkeypatch.setattr("minirlhf.rollout.NUMBERS_AT_ONCE", 1)
+    pipeline.evaluate(run)
+    assert seen == [1] * 3 * test

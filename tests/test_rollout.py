@@ -15,8 +15,10 @@ from minirlhf.rollout import (
     collect,
     generate,
     join,
+    measured_logprobs,
     response_logprobs,
     response_values,
+    rows_at_once,
     score_replies,
 )
 from minirlhf.sampling import Samples, sample
@@ -282,3 +284,45 @@ def test_a_model_without_an_eos_id_never_ends(models, tokenizer):
     replies = generate(models[0].policy, endless, tokenizer, prompts_of(1, [3] * 9), 5,
                        rng=np.random.default_rng(3))
     assert not any(reply.ended for reply in replies)
+
+
+def test_pads_have_the_id_of_the_model(models):
+    given, config = models
+    rollout = collect(given, dataclasses.replace(config, pad_id=7, eos_id=5), prompts_of(0), 6,
+                      rng=np.random.default_rng(0))
+    pads = ~host(rollout.sequence_mask)
+    assert pads[:, :5].any() and pads[:, 5:].any()
+    assert (host(rollout.sequences)[pads] == 7).all()
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+def test_a_toy_is_computed_256_rows_at_a_time_and_a_gpt2_as_its_logits_allow():
+    assert rows_at_once(ModelConfig(500), 48) == 256
+    assert rows_at_once(ModelConfig(2048, 320, 96, 4, 2), 304) == 256
+    gpt2 = ModelConfig(50257, 1024, 768, 12, 12)
+    n = rows_at_once(gpt2, 304)
+    assert 8 <= n <= 16 and 4 * n * 304 * 50257 < 2**30 < 4 * (n + 5) * 304 * (50257 + 24 * 768)
+    assert rows_at_once(gpt2, 304, most=3) == 3
+    assert rows_at_once(ModelConfig(10**9), 10**3) == 1
+
+
+def test_rows_taken_a_few_at_a_time_give_the_numbers_of_all_together(models, backend, rng,
+                                                                    monkeypatch):
+    (policy, *_), config = models
+    _, _, mask, (sequences, sequence_mask) = random_batch(backend, rng)
+    together = host(response_logprobs(policy, config, sequences, sequence_mask, mask.shape[1], 0.7))
+    a_row = sequences.shape[1] * (V + 2 * config.layers * config.channels)
+    for rows in (1, 3, 4):
+        monkeypatch.setattr("minirlhf.rollout.NUMBERS_AT_ONCE", rows * a_row)
+        assert rows_at_once(config, sequences.shape[1]) == rows
+        parts = measured_logprobs(policy, config, sequences, sequence_mask, mask.shape[1], 0.7)
+        assert_close(host(parts)[mask], together[mask], atol=1e-12)
+
+
+def test_long_lists_are_scored_in_batches_that_memory_allows(models, monkeypatch):
+    (_, _, reward, _), config = models
+    rows = prompts_of(0)
+    scored = host(score_replies(reward, config, rows))
+    monkeypatch.setattr("minirlhf.rollout.NUMBERS_AT_ONCE", 1)
+    assert_close(score_replies(reward, config, rows), scored, atol=1e-12)

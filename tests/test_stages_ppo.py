@@ -418,7 +418,7 @@ def test_the_clip_fraction_by_hand(monkeypatch):
         given.update(length=response_length, temperature=temperature)
         return new
 
-    monkeypatch.setattr(ppo, "response_logprobs", look)
+    monkeypatch.setattr(ppo, "measured_logprobs", look)
     rollout = Rollout(None, None, mask, old, old, old, np.zeros(2))
     config = PPOConfig(clip_ratio=0.2, temperature=0.7)
     fraction = clip_fraction({}, None, rollout, config)

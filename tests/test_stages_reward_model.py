@@ -120,6 +120,18 @@ def test_the_articles_example(monkeypatch):
     assert float(loss) == pytest.approx(0.0297504, abs=1e-7)
 
 
+def test_rows_longer_than_the_context_are_cut_at_their_end():
+    """Replies that differ only behind it are one reply, and their pair says nothing."""
+    rows = [{"prompt": WORDS.words[4], "chosen": " ".join(WORDS.words[5:8]),
+             "rejected": WORDS.words[9]},
+            {"prompt": WORDS.words[4], "chosen": " ".join(WORDS.words[5:7]),
+             "rejected": WORDS.words[8]}]
+    (whole,), (cut,) = group_comparisons(rows, WORDS), group_comparisons(rows, WORDS, 5)
+    assert [len(row) for row in whole.rows] == [7, 5, 6, 5]
+    assert cut.rows == [whole.rows[0][:5], whole.rows[1], whole.rows[3]]
+    assert cut.pairs == [(0, 1), (0, 2)]
+
+
 def test_each_prompt_counts_once_by_hand(monkeypatch):
     """One prompt with gaps 0 and 0, one with gap 3: (log 2 + softplus(−3))/2, not a third each."""
     monkeypatch.setattr(reward_model, "scores", lambda *_: np.array([1.0, 1.0, 5.0, 2.0]))

@@ -159,6 +159,12 @@ def test_right_padding_ends_a_row_with_pads_and_left_padding_begins_it(rows):
             assert real[start:start + len(row)].all() and real.sum() == len(row)
 
 
+def test_a_pad_has_the_id_that_is_given_and_a_model_without_one_any():
+    for pad, wanted in ((pad_right, [8, 99]), (pad_left, [99, 8])):
+        assert pad([[5, 6], [8]], 99)[0].tolist() == [[5, 6], wanted]
+        assert_same(pad([[5, 6], [8]], None)[1], pad([[5, 6], [8]])[1])
+
+
 def test_padding_takes_tuples_and_arrays_for_rows():
     for pad in (pad_left, pad_right):
         for kind in (tuple, np.array):
@@ -292,3 +298,7 @@ def test_a_tokenizer_of_another_kind_needs_only_its_own_three_methods(tmp_path):
     assert letters.prompt("ab") == [USER, 4, 5, BOT] and letters.response("c") == [6, EOS]
     letters.save(tmp_path)
     assert json.loads((tmp_path / "tokenizer.json").read_text()) == {"version": "1.0"}
+    letters.eos_id, letters.eos_token = 29, "<end>"
+    letters.save(tmp_path)
+    assert letters.response("c") == [6, 29] and letters.response("c", ended=False) == [6]
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<end>"

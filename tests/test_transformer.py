@@ -2,6 +2,7 @@
 then checkpoints, which must come back to the bit or say what is wrong with them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from minirlhf import ops
 from minirlhf.arrays import NUMPY
 from minirlhf.autograd import value_and_grad
 from minirlhf.files import read_tensors, write_tensors
-from minirlhf.parameters import leaves, pack, tree_map
+from minirlhf.parameters import count, leaves, pack, tree_map
 from minirlhf.tokens import EOS, PAD, WordTokenizer, load_word_tokenizer, pad_left, pad_right
 from minirlhf.transformer import (
     ModelConfig,
@@ -26,6 +27,7 @@ from minirlhf.transformer import (
     logits,
     save,
     scores,
+    shapes,
     values,
     with_scalar_head,
 )
@@ -347,6 +349,31 @@ def test_weights_start_with_gpt2s_scales_gains_with_1_and_biases_with_0(rng):
             assert abs(leaf.std() - wanted) < 4 * error, name
 
 
+def test_names_and_shapes_take_no_memory():
+    """Of a model with a billion numbers too, as they are read from its folder."""
+    large = shapes(ModelConfig(50257, 1024, 1600, 25, 48))
+    assert count(large) > 1.5e9
+    assert {stride for _, leaf in leaves(large) for stride in leaf.strides} == {0}
+    small = initialize(SIZES, rng=np.random.default_rng(0))
+    assert [(name, leaf.shape) for name, leaf in leaves(shapes(SIZES))] == list(small.layout)
+
+
+def test_the_draws_of_a_fresh_model_are_those_of_its_weights_one_after_the_other():
+    """Which draw goes where is part of what a seed means."""
+    rng, C = np.random.default_rng(3), SIZES.channels
+    residual = 0.02 / np.sqrt(2 * SIZES.layers)
+    wanted = {"wte.weight": rng.normal(0, 0.02, (SIZES.vocab_size, C)),
+              "wpe.weight": rng.normal(0, 0.02, (SIZES.context, C))}
+    for i in range(SIZES.layers):
+        wanted[f"h.{i}.attn.c_attn.weight"] = rng.normal(0, 0.02, (C, 3 * C))
+        wanted[f"h.{i}.attn.c_proj.weight"] = rng.normal(0, residual, (C, C))
+        wanted[f"h.{i}.mlp.c_fc.weight"] = rng.normal(0, 0.02, (C, 4 * C))
+        wanted[f"h.{i}.mlp.c_proj.weight"] = rng.normal(0, residual, (4 * C, C))
+    made = dict(leaves(initialize(SIZES, rng=np.random.default_rng(3))))
+    for name, draw in wanted.items():
+        assert_same(made[name], draw.astype("float32"), name)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_seed_gives_the_same_bits_and_another_gives_others(dtype, backend):
     def make(seed):
@@ -547,11 +574,12 @@ def test_buffers_of_old_checkpoints_and_a_copy_of_the_tied_head_are_left_out(pre
     ("model_type", "gpt_neox"), ("activation_function", "relu"), ("activation_function", "gelu"),
     ("layer_norm_epsilon", 1e-6), ("scale_attn_weights", False),
     ("scale_attn_by_inverse_layer_idx", True), ("tie_word_embeddings", False),
-    ("add_cross_attention", True)])
+    ("add_cross_attention", True), ("n_inner", 24), ("quantization_config", {"bits": 4})])
 def test_a_setting_that_this_trunk_does_not_have_is_refused_by_name(name, setting, tmp_path):
     save_model(tmp_path)
     rewrite(tmp_path, **{name: setting})
-    with pytest.raises(ValueError, match=f"config.json: {name} is {setting!r}, but this trunk"):
+    with pytest.raises(ValueError, match=re.escape(
+            f"config.json: {name} is {setting!r}, but this trunk")):
         load(tmp_path)
 
 
@@ -600,6 +628,24 @@ def test_fewer_layers_than_the_configuration_says_are_noticed(tmp_path):
     save_model(tmp_path)
     rewrite(tmp_path, n_layer=3)
     with pytest.raises(ValueError, match="h.2.ln_1.weight should have shape .* is missing"):
+        load(tmp_path)
+
+
+def test_a_tensor_that_no_such_model_has_is_named(tmp_path):
+    """More layers than the configuration says, for instance: it would be another model."""
+    save_model(tmp_path)
+    rewrite(tmp_path, n_layer=1)
+    with pytest.raises(ValueError, match="no tensor of a GPT-2 of 1 layers: h.1.attn.c_attn.bias"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_number_that_is_not_finite_is_named_with_its_tensor(value, tmp_path):
+    params, config = random_model()
+    params["h"][1]["mlp"]["c_fc"]["bias"][3] = value
+    save(tmp_path, params, config)
+    with pytest.raises(ValueError, match="h.1.mlp.c_fc.bias has entries that are not finite in "
+                                         "float32"):
         load(tmp_path)
 
 

@@ -29,7 +29,14 @@ from minirlhf.kl_penalty import (
 )
 from minirlhf.ops import masked_mean
 from minirlhf.optimizer import adamw_state, cosine_schedule
-from minirlhf.rollout import Models, Rollout, collect, response_logprobs, response_values
+from minirlhf.rollout import (
+    Models,
+    Rollout,
+    collect,
+    measured_logprobs,
+    response_logprobs,
+    response_values,
+)
 from minirlhf.stages.training import Stage, require_positive, step_rng, update
 from minirlhf.transformer import ModelConfig
 
@@ -203,7 +210,7 @@ def clip_fraction(policy, model: ModelConfig, rollout: Rollout, config: PPOConfi
     The article: "PPO uses a clip ratio (usually around 0.2) which limits how much the new policy
     can differ from the previous policy in a single update."
     """
-    logprobs = response_logprobs(policy, model, rollout.sequences, rollout.sequence_mask,
+    logprobs = measured_logprobs(policy, model, rollout.sequences, rollout.sequence_mask,
                                  rollout.mask.shape[1], config.temperature)
     xp = array_module(logprobs)
     ratio = xp.exp(xp.where(rollout.mask, logprobs - rollout.logprobs, 0))

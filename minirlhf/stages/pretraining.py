@@ -15,7 +15,7 @@ from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
 from minirlhf.sft import sft_loss
 from minirlhf.stages.training import Stage, require_positive, step_rng, update
-from minirlhf.tokens import EOS, Tokenizer, token_logprobs
+from minirlhf.tokens import Tokenizer, token_logprobs
 from minirlhf.transformer import ModelConfig, logits
 
 
@@ -47,7 +47,7 @@ class PretrainingConfig:
 
 def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
     """All documents as one stream of ids, with <eos> after each."""
-    return np.array([i for text in documents for i in (*tokenizer.encode(text), EOS)])
+    return np.array([i for text in documents for i in (*tokenizer.encode(text), tokenizer.eos_id)])
 
 
 def next_token_loss(params, model: ModelConfig, tokens):

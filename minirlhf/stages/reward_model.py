@@ -21,7 +21,7 @@ from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
 from minirlhf.rollout import score_replies
 from minirlhf.stages.training import Stage, batches, require_positive, update
-from minirlhf.tokens import Tokenizer, pad_right
+from minirlhf.tokens import PAD, Tokenizer, pad_right
 from minirlhf.transformer import ModelConfig, scores
 
 
@@ -54,10 +54,13 @@ class Group:
     pairs: list[tuple[int, int]]               # (chosen, rejected), as numbers of rows
 
 
-def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer) -> list[Group]:
+def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer,
+                      longest: int | None = None) -> list[Group]:
     """Gather {"prompt", "chosen", "rejected"} rows by prompt, or by their "group" if they have one.
 
-    "chosen_ended" and "rejected_ended" (default true) tell whether a reply came to its end.
+    "chosen_ended" and "rejected_ended" (default true) tell whether a reply came to its end.  A row
+    is cut at `longest` tokens, the model's context: the text of a sampled reply may take more
+    tokens than were sampled, if these were not the tokenizer's own way to write it.
     """
     groups: dict = {}
     for row in comparisons:
@@ -67,7 +70,7 @@ def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer) -> list
         pair = []
         for side in ("chosen", "rejected"):
             ids = (*prompt, *tokenizer.response(row[side], row.get(f"{side}_ended", True)))
-            pair.append(index_of.setdefault(ids, len(index_of)))
+            pair.append(index_of.setdefault(ids[:longest], len(index_of)))
         pairs.append(tuple(pair))
     return [Group([list(ids) for ids in index_of], pairs) for index_of, pairs in groups.values()]
 
@@ -88,7 +91,8 @@ def comparison_loss(params, model: ModelConfig, tokens: Array, mask: Array,
     return total
 
 
-def collate(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+def collate(groups: Sequence[Group],
+            pad_id: int | None = PAD) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
     """Groups -> tokens (N, T), mask (N, T), pairs by the number of pairs of their prompt."""
     rows: list[list[int]] = []
     by_size: dict[int, list] = {}
@@ -96,7 +100,7 @@ def collate(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray, dict[int, 
         by_size.setdefault(len(group.pairs), []).extend(
             (chosen + len(rows), rejected + len(rows)) for chosen, rejected in group.pairs)
         rows += group.rows
-    return *pad_right(rows), {n: np.array(by_size[n]) for n in sorted(by_size)}
+    return *pad_right(rows, pad_id), {n: np.array(by_size[n]) for n in sorted(by_size)}
 
 
 def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
@@ -113,7 +117,7 @@ def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
     order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.REWARD_MODEL)
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
-        tokens, mask, pairs = collate([groups[i] for i in rows])
+        tokens, mask, pairs = collate([groups[i] for i in rows], model.pad_id)
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
         loss, norm = update(comparison_loss, params, state, lr, config.max_grad_norm, model,
                             xp.asarray(tokens), xp.asarray(mask),

@@ -72,7 +72,7 @@ def train(params: Parameters, model: ModelConfig, demonstrations: Sequence[tuple
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
         chosen = [demonstrations[i] for i in rows]
-        tokens, mask = pad_right([prompt + response for prompt, response in chosen])
+        tokens, mask = pad_right([prompt + response for prompt, response in chosen], model.pad_id)
         prompt_lengths = np.array([[len(prompt)] for prompt, _ in chosen])
         response_mask = mask & (np.arange(tokens.shape[1]) >= prompt_lengths)
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
