@@ -32,6 +32,7 @@ from minirlhf.chat_text import (
     require_temperature,
 )
 from minirlhf.files import read_jsonl
+from minirlhf.options import parse
 from minirlhf.report import TITLES
 from minirlhf.run import Run, open_run
 from minirlhf.stages.training import Stage, step_rng
@@ -76,7 +77,7 @@ def command(argv: Sequence[str]) -> None:
     """Talk to any model of a run, or to two side by side.  The reward model's score is shown below
     each reply: 0 is the mean of SFT replies, 1 their deviation.  Lines may also be piped in.
     """
-    flags = tyro.cli(Flags, prog="minirlhf chat", args=argv, description=command.__doc__)
+    flags = parse(Flags, "minirlhf chat", command.__doc__, argv)
     changes = {} if flags.backend is None else {"backend": flags.backend}
     run = open_run(flags.out / flags.run, **changes)
     chat = Chat(run, chosen(run, flags.models), flags, terminal_width)

@@ -40,51 +40,64 @@ class Checkpoint:
         self.log = Path(folder) / "metrics.jsonl"
         self.parts: dict[str, dict] = {}              # trees of the stage that is under way
         self.found: dict = {}                         # leaves read from the file, not yet asked for
+        self.logged: int | None = None                # the log's length then
         self.unsaved, self.cost, self.last = 0.0, 0.0, monotonic()
 
     def read(self) -> None:
-        """Read the file, if there is one, and cut the log back to the length it had then.
+        """Read the file, if there is one.
 
         Raises ValueError if the file is damaged or is no checkpoint.
         """
-        if self.log.exists():
-            cut_half_line(self.log)
         if not self.path.exists():
             return
         tensors, notes = read_tensors_and_notes(self.path)
         try:
             noted = json.loads(notes["checkpoint"])
-            length, self.found = int(noted["logged"]), {**noted["values"], **tensors}
+            self.logged, self.found = int(noted["logged"]), {**noted["values"], **tensors}
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{self.path} is no checkpoint of a run; remove it, and the stage "
                              "that was under way starts over") from None
-        if self.log.exists() and self.log.stat().st_size > length:
-            os.truncate(self.log, length)
+
+    def cut_log(self) -> None:
+        """Take from the log what was written after the checkpoint, and half a line at its end."""
+        if self.log.exists():
+            if self.logged is not None and self.log.stat().st_size > self.logged:
+                os.truncate(self.log, self.logged)
+            cut_half_line(self.log)
+        self.logged = None                               # once: from now on the log is our own
 
     def restore(self, name: str, tree: dict) -> None:
         """Enter a part of the stage: bring its tree to where the checkpoint has it, if it has it.
 
-        Raises ValueError if the checkpoint holds the part in another shape.
+        The log is cut back to its length of then.  Raises ValueError, with everything as it was, if
+        the checkpoint holds the part in another shape.
         """
-        self.parts[name] = tree
         leaves = list(places(tree, name))
         held = {leaf for leaf in self.found if leaf.startswith(f"{name}.")}
-        if not held:
-            return
+        if held:
+            self.check(name, held, leaves)
+        self.cut_log()
+        self.parts[name] = tree
+        for leaf, holder, key in leaves if held else ():
+            value, here = self.found.pop(leaf), holder[key]
+            if isinstance(here, Parameters):
+                here.flat[...] = array_module(here.flat).asarray(value)
+            else:
+                holder[key] = value
+
+    def check(self, name: str, held: set[str], leaves: list[tuple[str, dict, str]]) -> None:
+        """Raise ValueError unless what was found for a part fits the leaves of its tree."""
         if held != {leaf for leaf, _, _ in leaves}:
             raise ValueError(f"{self.path}: {name} is not made of what this run's settings want; "
                              "remove the file, and the stage starts over")
         for leaf, holder, key in leaves:
-            value, here = self.found.pop(leaf), holder[key]
-            if not isinstance(here, Parameters):
-                holder[key] = value
-                continue
-            if value.shape != here.flat.shape or value.dtype != here.flat.dtype:
+            value, here = self.found[leaf], holder[key]
+            if isinstance(here, Parameters) and (value.shape != here.flat.shape
+                                                 or value.dtype != here.flat.dtype):
                 raise ValueError(
                     f"{self.path}: {leaf} holds {value.size} numbers ({value.dtype}), but this "
                     f"run's settings want {here.flat.size} ({here.flat.dtype}); remove the file, "
                     "and the stage starts over")
-            here.flat[...] = array_module(here.flat).asarray(value)
 
     def tick(self) -> None:
         """A piece of work is done; save if one more like it would make too much to lose.

@@ -8,21 +8,18 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import tyro
-
 from minirlhf import page, pipeline, report
 from minirlhf.files import (
     locked,
-    read_json,
     read_jsonl,
     replacing,
     replacing_folder,
     write_json,
     write_jsonl,
 )
-from minirlhf.options import Finished, parse_continue, parse_new
+from minirlhf.options import Finished, parse, parse_continue, parse_new
 from minirlhf.run import Run, check_data, create, reopen, resume
-from minirlhf.settings import RunConfig, from_dict
+from minirlhf.settings import RunConfig, read_settings
 
 
 def run_all(argv: Sequence[str]) -> None:
@@ -62,16 +59,16 @@ def done(run: Run, stage: pipeline.Step) -> bool:
 
 def show(run: Run) -> None:
     """Print what the run found, and write its report."""
-    samples = read_jsonl(run.folder / "samples.jsonl")
+    samples = report.read_samples(run.folder)
     print(f"\n{report.examples_text(samples)}\n")
-    print(report.accuracy_text(read_json(run.folder / "reward" / "accuracy.json")) + "\n")
+    print(report.accuracy_text(report.read_accuracy(run.folder)) + "\n")
     print(report.table_text(report.comparison(samples)))
     page.write_report(run.folder)
 
 
 def write_report(argv: Sequence[str]) -> None:
     """minirlhf report RUN: the page again, from what the folder holds."""
-    args = tyro.cli(Finished, prog="minirlhf report", args=argv)
+    args = parse(Finished, "minirlhf report", write_report.__doc__, argv)
     print(f"written: {page.write_report(args.out / args.run)}")
 
 
@@ -112,6 +109,8 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     for needed in stage.needs:
         origin.load(needed)
     folder = source if args.name is None else args.out / args.name
+    if args.name is not None:
+        metrics = read_jsonl(source / "metrics.jsonl", "stage")
     if args.name is not None and not args.resume:
         check_data(origin)
         create(folder, args.settings, command)
@@ -119,7 +118,7 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     with locked(folder):
         if args.name is not None:
             run = resume(folder, args.settings, command)
-            copy_earlier(name, source, folder)
+            copy_earlier(name, source, folder, metrics)
         elif args.resume:
             run = resume(folder, args.settings, command)
         else:
@@ -158,7 +157,7 @@ def check_changes(name: str, source: Path, after: RunConfig) -> None:
     used = {setting: stage for stage in stages[:stages.index(name)]
             if (source / pipeline.STAGES[stage].makes[-1]).exists()
             for setting in pipeline.STAGES[stage].settings}
-    before = from_dict(RunConfig, read_json(source / "config.json"))
+    before = read_settings(source / "config.json")
     old, new = asdict(before), asdict(after)
     for setting, stage in used.items():
         section, _, key = setting.partition(".")
@@ -168,8 +167,8 @@ def check_changes(name: str, source: Path, after: RunConfig) -> None:
                              f"there with --name NEW, or leave the setting as it was")
 
 
-def copy_earlier(name: str, source: Path, target: Path) -> None:
-    """Copy what the stages before `name` made, and their metrics, to another run folder.
+def copy_earlier(name: str, source: Path, target: Path, metrics: list[dict]) -> None:
+    """Copy what the stages before `name` made, and their rows of the log, to another run folder.
 
     What is there already was copied by an attempt that was interrupted.
     """
@@ -186,5 +185,4 @@ def copy_earlier(name: str, source: Path, target: Path) -> None:
                 shutil.copyfile(source / product, temporary)
     logs = {stage.log for stage in earlier}
     if not (target / "metrics.jsonl").exists():
-        write_jsonl(target / "metrics.jsonl", [row for row in read_jsonl(source / "metrics.jsonl")
-                                               if row["stage"] in logs])
+        write_jsonl(target / "metrics.jsonl", [row for row in metrics if row["stage"] in logs])

@@ -149,16 +149,35 @@ def cut_half_line(path: Path) -> None:
         log.truncate(content.rfind(b"\n") + 1)
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """The rows of a JSONL file.  Raises ValueError naming file and line of what is not JSON."""
+def read_object(path: Path) -> dict:
+    """The JSON object in `path`.  Raises ValueError naming the file if it holds something else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: wanted a JSON object, got {str(content)[:80]}")
+    return content
+
+
+def read_jsonl(path: Path, *fields: str) -> list[dict]:
+    """The rows of a JSONL file, objects that have the fields and perhaps more.
+
+    Raises ValueError naming file and line of what is no JSON object, or lacks a field.
+    """
     rows = []
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line.decode("utf-8")))
-                except ValueError as problem:                # of the JSON, or of the UTF-8
-                    raise ValueError(f"{path}:{number}: not JSON ({problem})") from None
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as problem:                    # of the JSON, or of the UTF-8
+                raise ValueError(f"{path}:{number}: not JSON ({problem})") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}:{number}: wanted a JSON object, got {str(row)[:80]}")
+            missing = [field for field in fields if field not in row]
+            if missing:
+                raise ValueError(f"{path}:{number}: a row lacks {', '.join(missing)}: "
+                                 f"{str(row)[:200]}")
+            rows.append(row)
     return rows
 
 
@@ -193,5 +212,16 @@ def read_tensors_and_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str,
                     raise ValueError(f"{path}: {name} has the dtype {dtype}, which NumPy does not "
                                      "have; save the model in float32")
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as problem:
+        raise ValueError(f"{path}: not a whole safetensors file ({problem})") from None
+
+
+def read_shapes(path: Path) -> dict[str, tuple[list[int], str]]:
+    """The shape and the dtype of each array of a safetensors file, from its head alone."""
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, "numpy") as file:
+            heads = {name: file.get_slice(name) for name in file.keys()}
+            return {name: (head.get_shape(), head.get_dtype()) for name, head in heads.items()}
     except SafetensorError as problem:
         raise ValueError(f"{path}: not a whole safetensors file ({problem})") from None

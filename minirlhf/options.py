@@ -4,20 +4,22 @@ Flags are measured against defaults, and the defaults depend on other flags (`--
 `--preferences`, the run that a stage continues): so these are looked up first, then tyro parses.
 """
 
+import contextlib
+import io
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from minirlhf.files import read_json
 from minirlhf.settings import (
     RunConfig,
     base_settings,
     check_unused,
-    from_dict,
     quick,
+    read_settings,
     text_settings,
 )
 
@@ -73,11 +75,34 @@ class Finished:
     """where run folders lie"""
 
 
+def parse(kind: type, program: str, description: str | None, argv: Sequence[str], default=MISSING):
+    """The flags of a program, as tyro reads them into a dataclass.
+
+    Raises ValueError with tyro's complaint as one line, in place of its box and its exit.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, prog=program, args=argv, description=description,
+                            **{} if default is MISSING else {"default": default})
+    except SystemExit as end:
+        if not end.code:                                         # --help
+            raise
+        raise ValueError(f"{complaint(told.getvalue())} ({program} --help)") from None
+
+
+def complaint(box: str) -> str:
+    """The sentences of a box that tyro draws around what it has to say."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯|]", "", box)
+    parts = re.split(r"^(?:─ .*)?[ ─-]*[─-]{3,} *$", text, flags=re.MULTILINE)   # lines, the title
+    told = [" ".join(part.split()) for part in parts]
+    return "; ".join(part for part in told if len(part.split()) > 2 and "full helptext" not in part)
+
+
 def parse_new(program: str, description: str, argv: Sequence[str], name: str = "toy") -> New:
     """The flags of a program that starts a run; `name` is the run's name where they give none."""
     default = default_settings(argv)
-    args = tyro.cli(New, prog=program, args=argv, description=description,
-                    default=New(name=name, settings=default))
+    args = parse(New, program, description, argv, New(name=name, settings=default))
     check_name(args.name)
     check_unused(args.settings, default)
     return args
@@ -90,8 +115,8 @@ def parse_continue(program: str, description: str, argv: Sequence[str]) -> Conti
     """
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
         raise ValueError(f"name the run first: {program} RUN [options]")
-    args = tyro.cli(Continue, prog=program, args=argv, description=description,
-                    default=Continue(tyro.MISSING, settings=saved_settings(argv)))
+    args = parse(Continue, program, description, argv,
+                 Continue(tyro.MISSING, settings=saved_settings(argv)))
     check_name(args.run)
     if args.name is not None:
         check_name(args.name)
@@ -119,7 +144,7 @@ def saved_settings(argv: Sequence[str]) -> RunConfig:
     """The settings of the run that a stage command names, or the defaults if there is none."""
     names = [a for a in argv[:1] if not a.startswith("-")]
     path = Path(option(argv, "--out") or "runs") / (names[0] if names else "") / "config.json"
-    return from_dict(RunConfig, read_json(path)) if path.exists() else RunConfig()
+    return read_settings(path) if path.exists() else RunConfig()
 
 
 def option(argv: Sequence[str], flag: str) -> str | None:

@@ -127,12 +127,7 @@ def train_reward_model(run: Run) -> None:
 
 def read_preferences(path: Path) -> list[dict]:
     """The rows of a run's preferences.jsonl.  Raises ValueError for one that lacks a field."""
-    rows = read_jsonl(path)
-    for row in rows:
-        missing = {"prompt", "chosen", "rejected", "split", "kind"} - set(row)
-        if missing:
-            raise ValueError(f"{path}: a row lacks {', '.join(sorted(missing))}: {row}")
-    return rows
+    return read_jsonl(path, "prompt", "chosen", "rejected", "split", "kind")
 
 
 def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:

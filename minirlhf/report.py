@@ -1,10 +1,12 @@
 """What a run found, as text: tables for a terminal, and over seeds.  `page/` makes it a page."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from minirlhf.evaluation import GOLD_PARTS, interval, summarize
+from minirlhf.files import read_jsonl, read_object
 
 TITLES = {"base": "base", "sft": "SFT", "policy": "PPO"}
 # key: (label, format, what it means)
@@ -36,6 +38,31 @@ It is worth what the reward model is worth.  Compare its held-out accuracy with 
 with always picking the longer or the shorter reply: unless it is above all three by two standard
 errors or more, it has not been shown to have learned anything else.  Whether people prefer the new
 replies, only people can say."""
+
+
+def read_samples(folder: Path) -> list[dict]:
+    """The rows of a run's samples.jsonl.
+
+    Raises ValueError naming the line of one that is none, or a model that has no row.
+    """
+    path = Path(folder) / "samples.jsonl"
+    rows = read_jsonl(path, "model", "prompt", "kind", "reply", "length", "score", "kl")
+    missing = [name for name in ("sft", "policy") if name not in by_model(rows)]
+    if missing:
+        raise ValueError(f"{path} has no replies of {' and '.join(missing)}")
+    return rows
+
+
+def read_accuracy(folder: Path) -> dict[str, dict]:
+    """A run's reward/accuracy.json; empty where it has none.  Raises ValueError if it is none."""
+    path = Path(folder) / "reward" / "accuracy.json"
+    table = read_object(path) if path.exists() else {}
+    for kind, row in table.items():
+        if not isinstance(row, dict) or not {"accuracy", "standard_error", "pairs"} <= set(row):
+            raise ValueError(f"{path}: {kind} wants accuracy, standard_error and pairs, got {row}")
+    return table
+
+
 def by_model(rows: Sequence[dict]) -> dict[str, list[dict]]:
     models: dict[str, list[dict]] = {}
     for row in rows:

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from math import isfinite
@@ -17,8 +18,8 @@ from minirlhf.checkpoint import Checkpoint
 from minirlhf.environment import differences, environment
 from minirlhf.files import (
     append_jsonl,
-    read_json,
     read_jsonl,
+    read_object,
     remove_temporary,
     replacing_folder,
     write_json,
@@ -27,7 +28,7 @@ from minirlhf.files import (
 from minirlhf.parameters import Parameters
 from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.rollout import rows_at_once
-from minirlhf.settings import RunConfig, changes, from_dict
+from minirlhf.settings import RunConfig, changes, read_settings
 from minirlhf.sources import Source
 from minirlhf.stages import pretraining
 from minirlhf.stages.supervised import encode_demonstrations
@@ -150,7 +151,7 @@ class Run:
         self.checkpoint.restore(part, {**models, "state": state})
         log = self.folder / "metrics.jsonl"
         if state["step"] == 0 and log.exists():
-            write_jsonl(log, [row for row in read_jsonl(log) if row["stage"] != part])
+            write_jsonl(log, [row for row in read_jsonl(log, "stage") if row["stage"] != part])
         with tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar:
             for step, row in enumerate(numbers, start=state["step"]):
                 row = {key: float(number) for key, number in row.items()}
@@ -197,21 +198,23 @@ def create(folder: Path, config: RunConfig, command: str = "") -> Run:
     folder exists: results are never overwritten by another run.
     """
     folder = Path(folder)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; choose another --name, go on with it by "
+                              "--resume, or remove it")
+    above = [path for path in folder.parents if not path.exists()]
     try:
         folder.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(f"{folder} exists already; choose another --name, go on with it by "
-                              "--resume, or remove it") from None
-    try:
         write_json(folder / "config.json", asdict(config))
         run = Run(folder, config)
         run.check()
         record_environment(run, command)
+    except FileExistsError:                                  # another process was quicker
+        raise
     except Exception:
-        shutil.rmtree(folder)
-        for parent in made[1:]:
-            parent.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in above:
+            with suppress(OSError):                          # not there, or not empty
+                path.rmdir()
         raise
     return run
 
@@ -224,7 +227,7 @@ def open_run(folder: Path, **others) -> Run:
     path = Path(folder) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"there is no run {folder}")
-    return Run(folder, replace(from_dict(RunConfig, read_json(path)), **others))
+    return Run(folder, replace(read_settings(path), **others))
 
 
 def resume(folder: Path, config: RunConfig, command: str = "") -> Run:
@@ -235,7 +238,7 @@ def resume(folder: Path, config: RunConfig, command: str = "") -> Run:
     folder = Path(folder)
     if not (folder / "config.json").exists():                # killed before its first word
         write_json(folder / "config.json", asdict(config))
-    began = from_dict(RunConfig, read_json(folder / "config.json"))
+    began = read_settings(folder / "config.json")
     if began != config:
         raise ValueError(f"{folder} was begun with other settings: "
                          f"{'; '.join(changes(began, config))}.  Give --resume the flags that "
@@ -270,8 +273,8 @@ def record_environment(run: Run, command: str) -> None:
 def check_data(run: Run) -> None:
     """Raise ValueError naming a data file that is not what it was when the run began."""
     path = run.folder / "environment.json"
-    recorded = read_json(path)["data"] if path.exists() else {}
-    for name, was in recorded.items():
+    recorded = read_object(path).get("data", {}) if path.exists() else {}
+    for name, was in dict(recorded).items():
         if digest(Path(name)) != was:
             raise ValueError(f"{name} is not what it was when {run.folder} began; put the old "
                              "file back, or start a new run")
@@ -282,7 +285,7 @@ def announce_differences(run: Run) -> None:
     path = run.folder / "environment.json"
     if not path.exists():
         return
-    recorded, now = read_json(path), environment(run.backend)
+    recorded, now = read_object(path), environment(run.backend)
     changed = differences((recorded.get("resumed") or [recorded])[-1], now)
     if changed:
         print(f"note: {run.folder} goes on with something else than before ({'; '.join(changed)}); "

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
+from minirlhf.files import read_json
 from minirlhf.parameters import leaves
 from minirlhf.people import Comparisons
 from minirlhf.pretrained import base_config
@@ -109,6 +110,15 @@ class RunConfig:
             if tokens > self.model.context:
                 raise ValueError(f"{name} ({tokens} tokens) must fit model.context "
                                  f"({self.model.context})")
+
+
+def read_settings(path: Path) -> RunConfig:
+    """The settings in a run's config.json.  Raises ValueError naming the file and what is wrong."""
+    saved = read_json(path)
+    try:
+        return from_dict(RunConfig, saved)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from None
 
 
 def from_dict(kind: type, saved: dict):

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from minirlhf.files import read_json
+from minirlhf.files import read_object
 from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, load_word_tokenizer
 
 # The mark of a turn, at the start of a line (within one it is text); of several the first holds.
@@ -247,11 +247,16 @@ def train_byte_pairs(texts, vocab_size: int) -> BytePairTokenizer:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that a model folder of a run holds."""
-    definition = read_json(Path(folder) / "tokenizer.json")
-    if definition["model"]["type"] == "WordLevel":
-        return load_word_tokenizer(folder)
-    names = read_json(Path(folder) / "tokenizer_config.json")
-    return byte_pairs(definition, names["pad_token"], names["eos_token"])
+    path = Path(folder) / "tokenizer.json"
+    definition = read_object(path)
+    try:
+        if definition["model"]["type"] == "WordLevel":
+            return load_word_tokenizer(folder)
+        names = read_object(Path(folder) / "tokenizer_config.json")
+        return byte_pairs(definition, names["pad_token"], names["eos_token"])
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(f"{path} and tokenizer_config.json beside it define no vocabulary "
+                         f"({type(problem).__name__}: {problem})") from None
 
 
 def byte_pairs(definition: dict, pad_token: str, eos_token: str) -> BytePairTokenizer:

@@ -1,6 +1,7 @@
 """What the tests share: the way to the host, comparison, files, and Hypothesis strategies."""
 
 import json
+import re
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -71,6 +72,11 @@ def one_line(capsys, *argv) -> str:
     message = mistake(capsys, *argv)
     assert message.startswith("minirlhf: ") and message.count("\n") == 1
     return message
+
+
+def plain(text: str) -> str:
+    """Text without the box, the colors and the line breaks of a help page."""
+    return re.sub(r"([\s│╭╮╰╯─|]|--+)+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 def prefix_mask(lengths, width: int) -> np.ndarray:

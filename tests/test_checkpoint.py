@@ -126,13 +126,30 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
     append_jsonl(log, [{"step": 2}])
     with open(log, "a") as half:
         half.write('{"step": 3, "lo')
-    Checkpoint(tmp_path).read()
+    reading = Checkpoint(tmp_path)
+    reading.read()
+    reading.restore("SFT", {"rows": []})
     assert read_jsonl(log) == [{"step": 0}, {"step": 1}]
+    append_jsonl(log, [{"step": 2}])
+    reading.restore("PPO", {"rows": []})                     # once: what follows is kept
+    assert len(read_jsonl(log)) == 3
 
 
 def test_half_a_line_is_cut_off_where_there_is_no_checkpoint_yet(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"st')
-    Checkpoint(tmp_path).read()
+    reading = Checkpoint(tmp_path)
+    reading.read()
+    reading.restore("SFT", {"rows": []})
+    assert read_jsonl(tmp_path / "metrics.jsonl") == [{"step": 0}]
+
+
+def test_what_is_refused_leaves_the_log_as_it_was(backend, tmp_path):
+    saved(backend, tmp_path)
+    append_jsonl(tmp_path / "metrics.jsonl", [{"step": 0}])
+    reading = Checkpoint(tmp_path)
+    reading.read()
+    with pytest.raises(ValueError, match="remove the file"):
+        reading.restore("SFT", training(backend, channels=16))
     assert read_jsonl(tmp_path / "metrics.jsonl") == [{"step": 0}]
 
 

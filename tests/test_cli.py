@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from helpers import FLAGS, call, files, mistake, one_line
+from helpers import FLAGS, call, files, mistake, one_line, plain
 
 from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
@@ -24,11 +24,6 @@ from minirlhf.sources import ToyWorld
 def empty_folder(tmp_path, monkeypatch):
     """Every test works in a folder of its own, where runs/ would appear."""
     monkeypatch.chdir(tmp_path)
-
-
-def plain(text: str) -> str:
-    """Text without the box, the colors and the line breaks of a help page."""
-    return re.sub(r"([\s│╭╮╰╯─|]|--+)+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 # --- help ----------------------------------------------------------------------------------------
@@ -415,7 +410,7 @@ def test_a_preference_that_lacks_a_field_is_named(finished, capsys):
     del rows[3]["chosen"]
     write_jsonl(Path("runs/old/preferences.jsonl"), rows)
     shutil.rmtree("runs/old/reward")
-    assert "preferences.jsonl: a row lacks chosen" in one_line(capsys, "reward-model", "old")
+    assert "preferences.jsonl:4: a row lacks chosen" in one_line(capsys, "reward-model", "old")
 
 
 def test_a_damaged_model_is_named(capsys):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from foreign import EOS, byte_level, change_json, write_folder
-from helpers import assert_same, call, files, mistake, one_line, pair, write_rows
-from test_cli import empty_folder, plain  # noqa: F401
+from helpers import assert_same, call, files, mistake, one_line, pair, plain, write_rows
+from test_cli import empty_folder  # noqa: F401
 
 from minirlhf import options, transformer
 from minirlhf.files import read_json, read_jsonl

@@ -36,9 +36,9 @@ ROWS = [                                            # from the machine up to the
     ["pipeline"],
     ["report"],
     ["page"],
+    ["options"],
     ["chat_text"],
     ["chat"],
-    ["options"],
     ["commands"],
     ["cli", "__main__"],
 ]

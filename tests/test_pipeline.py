@@ -401,7 +401,7 @@ def test_a_preference_without_a_field_is_shown_with_its_file(tmp_path, field):
     assert pipeline.read_preferences(tmp_path / "preferences.jsonl") == [row]
     del row[field]
     write_jsonl(tmp_path / "preferences.jsonl", [row])
-    with pytest.raises(ValueError, match=f"preferences.jsonl: a row lacks {field}: "):
+    with pytest.raises(ValueError, match=f"preferences.jsonl:1: a row lacks {field}: "):
         pipeline.read_preferences(tmp_path / "preferences.jsonl")
 
 

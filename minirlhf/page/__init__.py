@@ -14,10 +14,10 @@ of held-out replies that all coincide no accuracy.  The same folder gives the sa
 from importlib.resources import files
 from pathlib import Path
 
-from minirlhf.files import read_json, read_jsonl, write_text
+from minirlhf.files import read_jsonl, read_object, write_text
 from minirlhf.page import machine, results, training
 from minirlhf.page.markup import escaped
-from minirlhf.report import by_model
+from minirlhf.report import read_accuracy, read_samples
 
 CONTENTS = {"result": "Before and after", "replies": "The replies", "base": "Base model",
             "sft": "Stage 1: SFT", "reward": "Stage 2: reward model",
@@ -45,11 +45,8 @@ def write_report(folder: Path) -> Path:
 
 def page_html(folder: Path) -> str:
     """The whole page, as text."""
-    samples = read_jsonl(folder / "samples.jsonl")
-    missing = [name for name in ("sft", "policy") if name not in by_model(samples)]
-    if missing:
-        raise ValueError(f"{folder / 'samples.jsonl'} has no replies of {' and '.join(missing)}")
-    accuracy = optional(folder / "reward" / "accuracy.json", {})
+    samples = read_samples(folder)
+    accuracy = read_accuracy(folder)
     body = "\n".join(part for part in sections(folder, samples, accuracy) if part)
     title = f"minirlhf: {escaped(folder.name)}"
     return f"""<!doctype html>
@@ -83,7 +80,7 @@ Feedback (RLHF)” by Amit Shekhar.</p></footer>
 def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict]) -> list[str]:
     """The sections in the order of the story; an empty text for each that has nothing to show."""
     metrics = optional(folder / "metrics.jsonl", [])
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     stages = {chapter.key: training.stage_html(chapter, metrics, toy=not config.get("text"))
               for chapter in training.CHAPTERS}
     people = ""                        # of labels.jsonl: results.people_html(its summary)
@@ -97,7 +94,7 @@ def optional(path: Path, otherwise):
     """The rows or the object of a file; `otherwise` where the run has no such file."""
     if not path.exists():
         return otherwise
-    return read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
+    return read_jsonl(path, "stage", "step") if path.suffix == ".jsonl" else read_object(path)
 
 
 def contents_html(body: str) -> str:

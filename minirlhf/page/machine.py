@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from minirlhf.files import read_shapes
 from minirlhf.page.markup import details, escaped, quotation, section, table, table_row
 from minirlhf.settings import RunConfig, text_settings
 
@@ -24,17 +25,11 @@ def model_size(folder: Path) -> tuple[int, int] | None:
 
     No tensor is loaded, so this costs nothing for a large model either.
     """
-    from safetensors import safe_open
     path = folder / "model.safetensors"
     if not path.exists():
         return None
-    count = size = 0
-    with safe_open(path, framework="numpy") as tensors:
-        for name in tensors.keys():                                    # (not a dict)
-            tensor = tensors.get_slice(name)
-            entries = prod(tensor.get_shape())
-            count, size = count + entries, size + entries * WIDTHS[tensor.get_dtype()]
-    return count, size
+    arrays = [(prod(shape), WIDTHS[dtype]) for shape, dtype in read_shapes(path).values()]
+    return sum(count for count, _ in arrays), sum(count * width for count, width in arrays)
 
 
 def memory_html(folder: Path) -> str:

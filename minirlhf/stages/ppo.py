@@ -85,9 +85,9 @@ class PPOConfig:
         if self.batch_size % self.minibatches:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of minibatches "
                              f"({self.minibatches}), so that all are of one size")
-        if not self.beta >= 0:
+        if not 0 <= self.beta < float("inf"):
             raise ValueError(f"beta must be 0 or more, got {self.beta}: below 0 it would be a "
-                             "bonus for leaving the SFT model")
+                             "bonus for leaving the SFT model, and no infinity can be learned from")
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma and lam must lie in [0, 1], got {self.gamma}, {self.lam}")
         if self.target_kl is not None and not self.target_kl > 0:

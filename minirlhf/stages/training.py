@@ -49,8 +49,9 @@ def batches(size: int, batch_size: int, *, seed: int, stage: Stage) -> Iterator[
 
 
 def require_positive(config, *names: str) -> None:
-    """Raise ValueError naming the first setting that is not above 0."""
+    """Raise ValueError naming the first setting that is not above 0 and finite."""
     for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{type(config).__name__}.{name} must be positive, got "
-                             f"{getattr(config, name)}")
+        number = getattr(config, name)
+        if not number > 0 or number == float("inf"):
+            raise ValueError(f"{type(config).__name__}.{name} must be "
+                             f"{'finite' if number > 0 else 'positive'}, got {number}")

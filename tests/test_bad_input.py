@@ -1,0 +1,373 @@
+"""What people get wrong, as a table: each gets one clear message, status 2, and nothing is touched.
+
+A row says what is prepared, what is called, and what the message must tell: what was wanted, what
+came (file and line, or value), or the likely fix.
+"""
+
+import contextlib
+import errno
+import gzip
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import FLAGS, call, files, one_line
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from minirlhf.arrays import cupy_problem
+from minirlhf.files import locked, read_json, read_tensors, write_json, write_tensors
+
+TEXT = ["--text.vocab-size", "270", "--text.max-tokens", "40"]
+PAIR = {"prompt": "what is it ?", "chosen": "this", "rejected": "that"}
+
+
+# --- what is prepared ----------------------------------------------------------------------------
+
+def pairs(*rows, n=30, name="pairs.jsonl") -> None:
+    """n good pairs, and then the rows: dicts, texts or bytes, each a line."""
+    good = [PAIR | {"prompt": f"what is {i} ?"} for i in range(n)]
+    lines = [row if isinstance(row, bytes) else (
+        row if isinstance(row, str) else json.dumps(row)).encode() for row in (*good, *rows)]
+    Path(name).write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def packed(kept=None, damage=None) -> None:
+    pairs()
+    data = bytearray(gzip.compress(Path("pairs.jsonl").read_bytes()))
+    if damage is not None:
+        data[damage] ^= 0xFF
+    Path("pairs.jsonl.gz").write_bytes(data[:kept])
+
+
+def beside(name, *rows) -> None:
+    pairs()
+    pairs(*rows, n=0, name=name)
+
+
+def damaged(name, content) -> None:
+    path = Path("runs/old", name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content(path.read_bytes()))
+
+
+def setting(name, key, value) -> None:
+    """Change one entry of a JSON file of the run; ... takes it out."""
+    content = read_json(f"runs/old/{name}")
+    content.pop(key) if value is ... else content.update({key: value})
+    write_json(Path("runs/old", name), content)
+
+
+def tensors(name, change) -> None:
+    path = Path("runs/old", name, "model.safetensors")
+    found = read_tensors(path)
+    change(found)
+    write_tensors(path, found)
+
+
+def without(*names) -> None:
+    for name in names:
+        path = Path("runs/old", name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def checkpoint(size=8, note='{"logged": 0, "values": {"PPO.state.step": 1}}') -> None:
+    """A checkpoint of PPO in a run that has not finished it."""
+    without("policy", "samples.jsonl", "report.html")
+    path = Path("runs/old/checkpoint/state.safetensors")
+    write_tensors(path, {"PPO.policy": np.zeros(size, "float32")}, checkpoint=note)
+
+
+PREFERENCES = ["run", "--preferences", "pairs.jsonl", *FLAGS, *TEXT]
+TABLE = {
+    # --- commands, names, numbers
+    "an unknown command": (None, ["rum"], "unknown command 'rum'; choose run, pretrain"),
+    "an unknown flag": (None, ["run", "--ppo.bata", "1"], "--ppo.beta"),
+    "a number that is none": (None, ["run", "--seed", "one"], "--seed"),
+    "a flag without its value": (None, ["run", "--seed"], "--seed"),
+    "an empty name": (None, ["run", "--name", ""], "one folder name, such as toy"),
+    "a name that is a path": (None, ["run", "--name", "a/b"], "got 'a/b'"),
+    "a name that is the folder above": (None, ["run", "--name", ".."], "got '..'"),
+    "a name too long for a file": (None, ["run", "--name", "n" * 300], "File name too long"),
+    "a negative seed": (None, ["run", "--seed", "-1"], "seed must not be negative, got -1"),
+    "an unknown backend": (None, ["run", "--backend", "tpu"], "choose auto, numpy or cupy"),
+    "a clip ratio of 0": (None, ["run", "--ppo.clip-ratio", "0"], "clip_ratio must be positive"),
+    "a negative β": (None, ["run", "--ppo.beta", "-0.1"], "beta must be 0 or more, got -0.1"),
+    "a β that is no number": (None, ["run", "--ppo.beta", "nan"], "beta must be 0 or more"),
+    "an infinite β": (None, ["run", "--ppo.beta", "inf"], "beta must be 0 or more, got inf"),
+    "a target KL of 0": (None, ["run", "--ppo.target-kl", "0"], "target_kl must be positive"),
+    "a γ above 1": (None, ["run", "--ppo.gamma", "1.5"], "gamma and lam must lie in [0, 1]"),
+    "a temperature of 0": (None, ["run", "--ppo.temperature", "0"], "temperature must be positive"),
+    "zero steps": (None, ["run", "--sft.steps", "0"], "steps must be positive, got 0"),
+    "a negative learning rate": (None, ["run", "--sft.lr", "-1"], "SFTConfig.lr must be positive"),
+    "an infinite learning rate": (None, ["run", "--sft.lr", "inf"], "lr must be finite"),
+    "a learning rate that is no number": (None, ["run", "--reward.lr", "nan"], "must be positive"),
+    "zero prompts to compare": (None, ["run", "--preferences.prompts", "0"], "at least 1 prompt"),
+    "one reply to compare": (None, ["run", "--preferences.replies", "1"], "2 replies"),
+    "zero samples": (None, ["run", "--evaluation.samples", "0"], "at least 1 sample"),
+    "heads that do not share": (None, ["run", "--model.heads", "5"], "multiple of model.heads (5)"),
+    "minibatches that do not share": (None, ["run", "--ppo.minibatches", "5"],
+                                      "multiple of minibatches (5)"),
+    "a window of one token": (None, ["run", "--pretraining.window", "1"], "must be at least 2"),
+    "a window beyond the context": (None, ["run", "--pretraining.window", "99"],
+                                    "pretraining.window (99 tokens) must fit model.context (48)"),
+    "a corpus within a window": (None, ["run", "--world.corpus-words", "9"],
+                                 "world.corpus_words (9) must be at least"),
+    "replies beyond the context": (None, ["run", "--ppo.max-new", "40"], "model.context (48)"),
+    "an even panel": (None, ["run", "--world.panel", "careful", "rushed"], "odd number of"),
+    "an unknown labeler": (None, ["run", "--world.panel", "nobody"], "got nobody"),
+    "a habit above 1": (None, ["run", "--world.habits.comply", "1.5"], "between 0 and 1, not 1.5"),
+    "a vocabulary below the bytes": (pairs, [*PREFERENCES, "--text.vocab-size", "100"],
+                                     "vocab_size must be at least 260"),
+    "a held-out share of everything": (pairs, [*PREFERENCES, "--text.held-out", "1"],
+                                       "held_out must lie in (0, 0.5], got 1"),
+    "rows beyond the context": (pairs, [*PREFERENCES, "--text.max-tokens", "999"],
+                                "text.max_tokens + ppo.max_new"),
+    # --- people's data
+    "a missing file": (None, ["run", "--preferences", "none.jsonl"], "none.jsonl"),
+    "a folder instead of a file": (lambda: Path("pairs.jsonl").mkdir(), PREFERENCES, "pairs.jsonl"),
+    "an empty file": (lambda: pairs(n=0), PREFERENCES, "pairs.jsonl: the file is empty"),
+    "a file of blank lines": (lambda: pairs("", "  ", n=0), PREFERENCES, "the file is empty"),
+    "a line that is not JSON": (lambda: pairs("{oops"), PREFERENCES, "pairs.jsonl:31: not JSON"),
+    "a line cut short": (lambda: pairs('{"prompt": "a", "cho'), PREFERENCES, ":31: not JSON"),
+    "a table instead of JSON": (lambda: pairs("prompt,chosen,rejected", n=0), PREFERENCES,
+                                "pairs.jsonl:1: not JSON"),
+    "a list instead of an object": (lambda: pairs("[1, 2]"), PREFERENCES,
+                                    ":31: wanted a JSON object, got [1, 2]"),
+    "nothing instead of an object": (lambda: pairs("null"), PREFERENCES, ":31: wanted a JSON"),
+    "JSON nested without end": (lambda: pairs('{"a":' * 100_000), PREFERENCES, ":31: not JSON"),
+    "a missing field": (lambda: pairs({"prompt": "a", "chosen": "b"}), PREFERENCES,
+                        '"rejected" is missing or no text (the row has "prompt", "chosen")'),
+    "a number for a text": (lambda: pairs(PAIR | {"chosen": 7}), PREFERENCES,
+                            ':31: wanted the text fields "prompt", "chosen", "rejected"; "chosen"'),
+    "a list for a text": (lambda: pairs(PAIR | {"chosen": ["x"]}), PREFERENCES, '"chosen" is'),
+    "nothing for a text": (lambda: pairs(PAIR | {"chosen": None}), PREFERENCES, '"chosen" is'),
+    "half a character": (lambda: pairs('{"prompt": "\\ud83d", "chosen": "a", "rejected": "b"}'),
+                         PREFERENCES, '"prompt" holds half a surrogate pair'),
+    "a byte that is not UTF-8": (lambda: pairs(b'{"prompt": "\xff"}'), PREFERENCES,
+                                 "pairs.jsonl:31: not UTF-8"),
+    "UTF-16": (lambda: Path("pairs.jsonl").write_text(json.dumps(PAIR), encoding="utf-16"),
+               PREFERENCES, "pairs.jsonl:1: not UTF-8"),
+    "a gzip file cut short": (lambda: packed(kept=-20), ["run", "--preferences", "pairs.jsonl.gz"],
+                              "pairs.jsonl.gz: not a whole gzip file"),
+    "a gzip file with a wrong byte": (lambda: packed(damage=30), [
+        "run", "--preferences", "pairs.jsonl.gz"], "pairs.jsonl.gz: not a whole gzip file"),
+    "a gzip file that is none": (lambda: pairs(name="pairs.jsonl.gz"), [
+        "run", "--preferences", "pairs.jsonl.gz"], "pairs.jsonl.gz: not a whole gzip file"),
+    "nothing but equal sides": (lambda: pairs(*[PAIR | {"rejected": "this"}] * 9, n=0),
+                                PREFERENCES, "left out: 9 (equal replies)"),
+    "nothing but empty replies": (lambda: pairs(*[PAIR | {"chosen": " "}] * 9, n=0), PREFERENCES,
+                                  "left out: 9 (no reply)"),
+    "transcripts of two prompts": (lambda: pairs(*[{
+        "chosen": "Human: a\n\nAssistant: x", "rejected": "Human: b\n\nAssistant: y"}] * 9, n=0),
+        PREFERENCES, "9 (two transcripts that differ before their last replies)"),
+    "too few prompts": (lambda: pairs(n=3), PREFERENCES, "3 distinct prompts with a usable pair"),
+    "nothing but long rows": (pairs, [*PREFERENCES, "--text.max-tokens", "4"],
+                              "0 fit into 4 tokens, none of them for train"),
+    "a demonstration without response": (lambda: beside("own.jsonl", {"prompt": "a"}), [
+        *PREFERENCES, "--demonstrations", "own.jsonl"], 'own.jsonl:1: wanted the text fields'),
+    "a prompt without prompt": (lambda: beside("own.jsonl", {"text": "a"}), [
+        *PREFERENCES, "--prompts", "own.jsonl"], 'own.jsonl:1: wanted the text field "prompt"'),
+    "a document without text": (lambda: beside("own.jsonl", {"prompt": "a"}), [
+        *PREFERENCES, "--corpus", "own.jsonl"], 'own.jsonl:1: wanted the text field "text"'),
+    "a corpus within a window of text": (lambda: beside("own.jsonl", {"text": "a b"}), [
+        *PREFERENCES, "--corpus", "own.jsonl"], "the corpus has only"),
+    "nothing but empty demonstrations": (lambda: beside("own.jsonl", {
+        "prompt": "a", "response": ""}), [*PREFERENCES, "--demonstrations", "own.jsonl"],
+        "no usable row is left for the demonstrations; left out: 1 (no prompt or no response)"),
+    "prompts without comparisons": (lambda: beside("own.jsonl", {"prompt": "a"}), [
+        "run", "--prompts", "own.jsonl"], "--prompts: only beside --preferences FILE"),
+    # --- runs
+    "a run that is there": ("old", ["run", "--name", "old", *FLAGS], "old exists already"),
+    "a file where runs should lie": (lambda: Path("runs").write_text(""), ["run", *FLAGS], "runs"),
+    "a run that is not there": (None, ["sft", "none"], "there is no run runs/none"),
+    "resuming what is not there": (None, ["run", "--resume", *FLAGS], "there is no run runs/toy"),
+    "resuming with another flag": ("old", ["run", "--name", "old", *FLAGS, "--seed", "4",
+                                           "--resume"], "seed is 0 there, 4 here"),
+    "a stage before its run": ("old", ["ppo", "--ppo.beta", "1", "old"], "minirlhf ppo RUN"),
+    "a run that is a path": ("old", ["ppo", "../runs/old"], "one folder name"),
+    "a stage too early": (lambda: without("sft"), ["ppo", "old", "--name", "new"],
+                          "no sft/ model yet; run the stage that makes it first (sft)"),
+    "a stage again": ("old", ["ppo", "old"], "already has policy; give --name NEW"),
+    "a stage into another run": ("old", ["ppo", "old", "--name", "old"], "old exists already"),
+    "a setting used before": ("old", ["ppo", "old", "--name", "new", "--sft.lr", "0.5"],
+                              "sft cannot change here: sft has already used it"),
+    "two at a time": ("locked", ["run", "--name", "old", *FLAGS, "--resume"],
+                      "another minirlhf is at work in runs/old"),
+    # --- damaged run folders
+    "settings that are not JSON": (lambda: damaged("config.json", b"{oops"), ["ppo", "old"],
+                                   "config.json: not JSON"),
+    "settings of a later version": (lambda: setting("config.json", "sead", 1), ["ppo", "old"],
+                                    "config.json: RunConfig has no setting sead"),
+    "a setting of another type": (lambda: setting("config.json", "seed", "0"), ["ppo", "old"],
+                                  "config.json: RunConfig.seed must be int, got '0'"),
+    "a model cut short": (lambda: damaged("sft/model.safetensors", lambda data: data[:-50]),
+                          ["ppo", "old", "--name", "new"], "sft/model.safetensors: not a whole"),
+    "a model without a tensor": (lambda: tensors("sft", lambda found: found.pop(
+        "transformer.wpe.weight")), ["ppo", "old", "--name", "new"],
+        "wpe.weight should have shape (48, 8), is missing"),
+    "a model with a tensor of another shape": (lambda: tensors("sft", lambda found: found.update({
+        "transformer.wpe.weight": np.zeros((3, 8), "float32")})), ["ppo", "old", "--name", "new"],
+        "wpe.weight should have shape (48, 8), has (3, 8)"),
+    "a model with a hole": (lambda: tensors("sft", lambda found: found.update({
+        "transformer.wpe.weight": np.full((48, 8), np.nan, "float32")})),
+        ["ppo", "old", "--name", "new"], "wpe.weight has entries that are not finite"),
+    "a model without its sizes": (lambda: setting("sft/config.json", "n_head", ...),
+                                  ["ppo", "old", "--name", "new"], "n_head is missing"),
+    "a model of another kind": (lambda: setting("sft/config.json", "model_type", "llama"),
+                                ["ppo", "old", "--name", "new"], "model_type is 'llama'"),
+    "a size that is no number": (lambda: setting("sft/config.json", "n_head", "two"),
+                                 ["ppo", "old", "--name", "new"], "sft/config.json: n_head"),
+    "a vocabulary that is not JSON": (lambda: damaged("base/tokenizer.json", b"\x00"),
+                                      ["ppo", "old", "--name", "new"], "tokenizer.json: not JSON"),
+    "a vocabulary of nothing": (lambda: damaged("base/tokenizer.json", b"{}"),
+                                ["ppo", "old", "--name", "new"], "base/tokenizer.json"),
+    "a checkpoint cut short": (lambda: (checkpoint(), damaged(
+        "checkpoint/state.safetensors", lambda data: data[:20])), [
+        "ppo", "old", "--resume"], "state.safetensors: not a whole safetensors file"),
+    "a checkpoint that is none": (lambda: checkpoint(note="{}"), ["ppo", "old", "--resume"],
+                                  "is no checkpoint of a run; remove it"),
+    "a checkpoint of another shape": (checkpoint, ["ppo", "old", "--resume"],
+                                      "PPO is not made of what this run's settings want"),
+    "a comparison without a field": (lambda: (without("reward"), damaged(
+        "preferences.jsonl", b'{"prompt": "a"}\n')), ["reward-model", "old"], "a row lacks chosen"),
+    "a comparison that is not JSON": (lambda: (without("reward"), damaged(
+        "preferences.jsonl", b"{oops\n")), ["reward-model", "old"], "s.jsonl:1: not JSON"),
+    "a log with a broken line": (lambda: damaged("metrics.jsonl", b"{oops\n{}\n"),
+                                 ["ppo", "old", "--name", "new"], "metrics.jsonl:1: not JSON"),
+}
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    assert call("run", "--name", "old", "--out", str(folder), *FLAGS) == 0
+    return folder / "old"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, made_once):
+    """An empty folder to work in; calling it makes runs/old, a whole run, in it."""
+    monkeypatch.chdir(tmp_path)
+    return lambda: shutil.copytree(made_once, "runs/old")
+
+
+def needs_run(argv) -> bool:
+    return "old" in argv or "../runs/old" in argv
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_a_mistake_gets_one_clear_message_and_nothing_is_touched(case, here, capsys):
+    prepare, argv, told = TABLE[case]
+    if "--preferences" in argv and not case.startswith(("a missing file", "a gzip")):
+        pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")
+    if needs_run(argv):
+        here()
+    if callable(prepare):
+        prepare()
+    if argv[0] == "run" and "--name" not in argv:        # what is not refused is at least short
+        argv = ["run", *FLAGS, *argv[1:]]
+    with locked(Path("runs/old")) if prepare == "locked" else contextlib.nullcontext():
+        assert told in one_line(capsys, *argv)
+
+
+def test_the_table_is_long_and_no_two_rows_are_the_same():
+    calls = [(str(prepare and getattr(prepare, "__code__", prepare)), *argv)
+             for prepare, argv, _ in TABLE.values()]
+    assert len(TABLE) >= 90 and len(set(calls)) == len(calls)
+    assert all(len(told) >= 4 for _, _, told in TABLE.values())
+
+
+# --- what no table can prepare -------------------------------------------------------------------
+
+@pytest.mark.skipif(cupy_problem() is None, reason="CuPy computes here")
+def test_a_gpu_that_is_not_there_is_explained(here, capsys):
+    message = one_line(capsys, "run", "--backend", "cupy")
+    assert "the cupy backend cannot compute here" in message and "pip install" in message
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(here, capsys):
+    Path("runs").mkdir(mode=0o500)
+    if os.access("runs", os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert "Permission denied: 'runs/toy'" in one_line(capsys, "run", *FLAGS)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 5, 9])
+def test_a_full_disk_keeps_all_that_was_there_and_tells_how_to_go_on(writes, here, capsys,
+                                                                     monkeypatch):
+    """After some files more: what was whole before is as it was, and what is new is whole."""
+    here()
+    without("sft", "preferences.jsonl", "reward", "value", "policy", "samples.jsonl")
+    before, real, left = files(), os.fsync, [writes]
+
+    def full(file):
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        real(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        capsys.readouterr()
+        assert call("sft", "old") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("minirlhf: ") and "No space left on device: '" in told
+    assert told.endswith("; make room, then go on with: minirlhf sft old --resume")
+    after = files()
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert changed <= {"runs/old/metrics.jsonl", "runs/old/checkpoint/state.safetensors",
+                       "runs/old/config.json", "runs/old/demonstrations.jsonl"}
+    assert not [name for name in after if name.endswith(".tmp")]
+    assert call("sft", "old", "--resume") == 0
+
+
+@pytest.mark.parametrize("stage, module", [("pretrain", "pretraining"), ("sft", "supervised"),
+                                           ("reward-model", "reward_model"), ("ppo", "ppo")])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_any_stage_by_name_and_step(stage, module, number, here,
+                                                                  capsys, monkeypatch):
+    here()
+    made = {"pretrain": "base", "sft": "sft", "reward-model": "reward", "ppo": "policy"}[stage]
+    without(made)
+    monkeypatch.setattr(f"minirlhf.stages.{module}.train",
+                        lambda *_, **__: iter([{"loss": number}]))
+    argv = ["run", "--name", "old", *FLAGS, "--resume"] if stage == "pretrain" else [stage, "old"]
+    capsys.readouterr()
+    assert call(*argv) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"minirlhf: .*, step 0: loss is not finite; try a smaller learning", told)
+    assert not Path("runs/old", made).exists()
+
+
+# --- damage of any kind --------------------------------------------------------------------------
+
+DAMAGED = ["config.json", "environment.json", "metrics.jsonl", "preferences.jsonl",
+           "demonstrations.jsonl", "samples.jsonl", "checkpoint/state.safetensors",
+           "base/config.json", "base/tokenizer.json", "sft/model.safetensors", "sft/config.json",
+           "reward/accuracy.json", "reward/config.json", "reward/model.safetensors"]
+COMMANDS = [["sft", "old", "--name", "new"], ["reward-model", "old", "--name", "new"],
+            ["ppo", "old", "--name", "new"], ["evaluate", "old", "--name", "new"],
+            ["run", "--name", "old", *FLAGS, "--resume"]]
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@settings(max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(data=st.data())
+def test_a_damaged_file_is_a_message_or_makes_no_difference(name, made_once, tmp_path_factory,
+                                                            data):
+    """Bytes cut off, changed or put in, and JSON of another shape: never a traceback."""
+    folder = tmp_path_factory.mktemp("damage")
+    shutil.copytree(made_once, folder / "runs" / "old")
+    path = folder / "runs" / "old" / name
+    content = path.read_bytes()
+    place = data.draw(st.integers(0, min(len(content), 400)))
+    path.write_bytes(data.draw(st.sampled_from([
+        content[:place], content[:place] + b"\x00\xff" + content[place:],
+        content[:place] + b"}" + content[place + 1:], b"", b"null", b"[]", b"{}", b'{"model": 1}',
+        b'"text"', b"7\n", content + content])))
+    argv = data.draw(st.sampled_from(COMMANDS))
+    with contextlib.chdir(folder):
+        assert call(*argv) in (0, 2)
