@@ -12,8 +12,10 @@ Read it in this order; each module uses only those before it.
     clipped_surrogate, group_advantage, dpo
     rollout, stages/                       the three stages as loops over that mathematics
     world/, evaluation                     a toy world with a hidden truth to measure against
-    text, people, sources, settings        where a run's data and settings come from
+    labels, text, people, sources,         where a run's data and settings come from
+    settings
     run, pipeline, report, cli             the whole run
+    labelling/                             people compare what two of its models reply
 
 Symbols: B batch, T tokens, P prompt, R response, C channels, H heads, V vocabulary, L layers;
 gradients are `d` + name.  docs/reading.md is a guided evening.

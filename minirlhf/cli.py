@@ -16,6 +16,7 @@ import tyro
 from minirlhf import pipeline, report
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.labelling.command import label
 from minirlhf.run import Run, create
 from minirlhf.settings import RunConfig, from_dict, quick, text_settings
 
@@ -37,6 +38,7 @@ stage by stage, each continuing a run folder:
   minirlhf reward-model RUN       stage 2: learn a score from the choices
   minirlhf ppo RUN                stage 3: PPO against that score, with a KL penalty
   minirlhf evaluate RUN           ask all models the test prompts; table and report
+  minirlhf label RUN              you compare the replies of two models, blind; answers are kept
 
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
 folder that starts with a copy of what the stage needs.  `minirlhf COMMAND --help` lists every
@@ -102,9 +104,11 @@ def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
     if name == "run":
         return run_all
+    if name == "label":
+        return label
     if name in pipeline.STAGES:
         return lambda argv: run_stage(name, argv)
-    raise ValueError(f"unknown command {name!r}; choose run, {', '.join(pipeline.STAGES)} "
+    raise ValueError(f"unknown command {name!r}; choose run, {', '.join(pipeline.STAGES)}, label "
                      "(minirlhf --help)")
 
 

@@ -27,11 +27,13 @@ ROWS = [                                            # from the machine up to the
     ["world"],
     ["evaluation"],
     ["conformance"],
+    ["labels"],
     ["text"],
     ["sources", "people"],
     ["settings"],
     ["run"],
     ["pipeline"],
+    ["labelling"],
     ["report"],
     ["cli", "__main__"],
 ]

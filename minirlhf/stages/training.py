@@ -14,7 +14,8 @@ from minirlhf.parameters import Parameters
 class Stage(IntEnum):
     """Numbers that keep the random streams of the stages apart."""
 
-    INITIALIZE, DATA, PRETRAIN, SFT, PREFERENCES, REWARD_MODEL, NORMALIZE, PPO, EVALUATE = range(9)
+    (INITIALIZE, DATA, PRETRAIN, SFT, PREFERENCES, REWARD_MODEL, NORMALIZE, PPO, EVALUATE,
+     LABEL) = range(10)
 
 
 def step_rng(seed: int, stage: Stage, step: int = 0) -> np.random.Generator:
