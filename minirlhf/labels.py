@@ -95,6 +95,11 @@ def standing(rows: Iterable[dict]) -> list[dict]:
     return list(last.values())
 
 
+def verdict(row: dict) -> str:
+    """What an answer says, whichever reply stood left: the preferred model, "tie" or "skip"."""
+    return row["chosen_model"] if row["answer"] in ("left", "right") else row["answer"]
+
+
 # --- what they add up to -------------------------------------------------------------------------
 
 def worth(row: dict, model: str) -> float:
@@ -150,8 +155,7 @@ def agreement(rows: Iterable[dict]) -> tuple[float, int] | None:
     """
     shares = []
     for answers in by_pair(rows).values():
-        verdicts = [row.get("chosen_model", "tie") for row in answers]
-        twos = list(combinations(verdicts, 2))
+        twos = list(combinations(map(verdict, answers), 2))
         if twos:
             shares.append(sum(a == b for a, b in twos) / len(twos))
     return (sum(shares) / len(shares), len(shares)) if shares else None

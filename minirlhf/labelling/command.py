@@ -46,7 +46,7 @@ class Label:
     terminal: bool = False
     """label in the terminal instead of the browser"""
     port: int | None = None
-    """port of the page on 127.0.0.1 (default: a free one)"""
+    """port of the page on 127.0.0.1; without it a free one"""
     open: bool = False
     """open the page in a browser at once"""
     summary: bool = False
@@ -120,8 +120,8 @@ def pair_notes(session: Session, equal: int, args: Label) -> list[str]:
 
 def answer_notes(session: Session) -> list[str]:
     """How far everybody is.  What was preferred is not told: more labelers may follow."""
-    return [f"{name}: {len(given)} of {len(session.pairs)} pairs answered"
-            for name, given in sorted(session.answers.items())]
+    return [f"{name}: {len(said)} of {len(session.pairs)} pairs answered"
+            for name, said in sorted(session.said.items())]
 
 
 def advice(run: Run) -> tuple[tuple[str, str], ...]:

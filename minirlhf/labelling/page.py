@@ -126,7 +126,7 @@ class Page:
         if self.labeler is not None:
             return self.flask.redirect("/", 303)
         return self.flask.render_template("name.html", problem=problem, longest=LONGEST_NAME,
-                                          known=sorted(self.session.answers))
+                                          known=sorted(self.session.said))
 
     def take_name(self):
         try:

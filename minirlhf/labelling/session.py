@@ -14,11 +14,12 @@ from typing import NamedTuple
 from minirlhf.labelling.answers import AnswerFile
 from minirlhf.labelling.guidelines import Guidelines
 from minirlhf.labelling.pairs import Pair
-from minirlhf.labels import ANSWERS, standing
+from minirlhf.labels import ANSWERS, standing, verdict
 from minirlhf.rollout import Reply
 from minirlhf.stages.training import Stage, step_rng
 
 LONGEST_NAME = 60
+BLOCK = 10                                  # pairs shuffled together
 
 
 class Shown(NamedTuple):
@@ -45,26 +46,35 @@ class Session:
         self.writing = threading.Lock()
         self.orders: dict[str, list[Shown]] = {}
         ids = {pair.id for pair in pairs}
-        self.answers: dict[str, dict[str, str]] = {}             # labeler: {pair id: answer}
+        self.said: dict[str, dict[str, str]] = {}      # labeler: {pair id: a model, tie or skip}
         for row in standing(file.rows):
             if row["pair"] in ids:
-                self.answers.setdefault(row["labeler"], {})[row["pair"]] = row["answer"]
+                self.said.setdefault(row["labeler"], {})[row["pair"]] = verdict(row)
 
     def order(self, labeler: str) -> list[Shown]:
-        """The pairs as this labeler sees them, in this labeler's order."""
+        """The pairs as this labeler sees them, in this labeler's order.
+
+        They are shuffled in blocks, so that a session of more pairs goes on where one of fewer
+        ended; the pairs themselves came in shuffled order.
+        """
         if labeler not in self.orders:
             rng = step_rng(self.seed, Stage.LABEL, number_of(labeler))
             order = []
-            for i in rng.permutation(len(self.pairs)):
-                models = sorted(self.pairs[i].replies)
-                turned = rng.random() < 0.5
-                order.append(Shown(self.pairs[i], *(models[::-1] if turned else models)))
+            for start in range(0, len(self.pairs), BLOCK):
+                block, turned = self.pairs[start:start + BLOCK], rng.random(BLOCK) < 0.5
+                for i in rng.permutation(BLOCK):
+                    if i < len(block):
+                        models = sorted(block[i].replies, reverse=bool(turned[i]))
+                        order.append(Shown(block[i], *models))
             self.orders[labeler] = order
         return self.orders[labeler]
 
     def given(self, labeler: str) -> dict[str, str]:
-        """{pair id: answer} of what this labeler has answered."""
-        return self.answers.get(labeler, {})
+        """{pair id: answer} of what this labeler has answered, by the sides of this session."""
+        said = self.said.get(labeler, {})
+        sides = {one.pair.id: {one.left_model: "left", one.right_model: "right"}
+                 for one in self.order(labeler) if one.pair.id in said}
+        return {pair: sides[pair].get(said[pair], said[pair]) for pair in sides}
 
     def next(self, labeler: str) -> int | None:
         """The number, from 1, of the first pair that is still to be answered; None at the end."""
@@ -84,7 +94,7 @@ class Session:
         row = answer_row(shown, labeler, answer, self.guidelines.version)
         with self.writing:                               # never two half lines in one
             self.file.append(row)
-            self.answers.setdefault(labeler, {})[pair_id] = answer
+            self.said.setdefault(labeler, {})[pair_id] = verdict(row)
 
 
 def answer_row(shown: Shown, labeler: str, answer: str, guidelines: str) -> dict:

@@ -65,6 +65,18 @@ def test_a_restart_shows_the_same_and_another_seed_does_not(tmp_path):
     assert one.order("ana") == same.order("ana") != other.order("ana")
 
 
+@pytest.mark.parametrize("n", [1, 7, 10, 23, 30])
+def test_more_pairs_keep_the_sides_and_the_order(tmp_path, n):
+    """What was answered comes first; only within the last ten may a new pair come in between."""
+    (tmp_path / "b").mkdir()
+    few, more = session_in(tmp_path, made_up_pairs(n)), session_in(tmp_path / "b",
+                                                                   made_up_pairs(40))
+    whole = n // 10 * 10
+    for name in NAMES:
+        assert more.order(name)[:whole] == few.order(name)[:whole]
+        assert [one for one in more.order(name) if one.pair in few.pairs] == few.order(name)
+
+
 def test_it_does_not_matter_which_model_was_named_first(tmp_path):
     turned = [Pair(pair.prompt, pair.split, dict(reversed(pair.replies.items())))
               for pair in made_up_pairs(30)]
@@ -137,6 +149,23 @@ def test_after_a_restart_everybody_goes_on(session, tmp_path):
     again = session_in(tmp_path)
     assert {name: again.given(name) for name in before} == before
     assert (again.next("ana"), again.next("ben"), again.next("cem")) == (4, None, 1)
+
+
+def test_an_earlier_answer_is_shown_by_the_reply_and_not_by_the_side(tmp_path):
+    """Should the sides change, the same reply is still the one that was preferred."""
+    session = session_in(tmp_path)
+    for pair in session.pairs[1:]:
+        session.record("ana", pair.id, "left")
+    session.record("ana", session.pairs[0].id, "tie")
+    preferred = {row["pair"]: row.get("chosen") for row in rows_of(tmp_path)}
+    session.file.close()
+    other = session_in(tmp_path, seed=next(seed for seed in range(1, 50) if sides(
+        Session(session.pairs, session.file, GUIDELINES, seed), "ana") != sides(session, "ana")))
+    given = other.given("ana")
+    assert set(given.values()) == {"left", "right", "tie"}
+    for shown in other.order("ana"):
+        reply = {"left": shown.left.text, "right": shown.right.text}.get(given[shown.pair.id])
+        assert reply == preferred[shown.pair.id]
 
 
 def test_answers_to_other_pairs_are_kept_and_not_counted(tmp_path):
