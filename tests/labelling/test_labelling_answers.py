@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from labelled import label, rows_of, session_in
@@ -35,6 +36,20 @@ def test_answers_are_appended_behind_what_is_there(path):
     assert path.read_bytes().startswith(before)
     assert read_labels(path) == [label("a"), label("b", prompt="größe\n☃"), label("c")]
     assert path.read_bytes().count(b"\n") == 3
+
+
+class Slow:
+    """A file that takes ten bytes at a time, as a pipe or a full disk may, and lets others in."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def write(self, data) -> int:
+        time.sleep(0)
+        return self.inner.write(bytes(data[:10]))
 
 
 def test_an_answer_is_on_disk_before_append_returns(path, monkeypatch):
@@ -72,18 +87,6 @@ def test_an_answer_that_cannot_be_written_leaves_nothing_of_itself(path, monkeyp
 
 def test_a_write_in_parts_is_one_line(path):
     file = AnswerFile(path)
-
-    class Slow:
-        """A file that takes three bytes at a time."""
-        def __init__(self, inner):
-            self.inner = inner
-
-        def __getattr__(self, name):
-            return getattr(self.inner, name)
-
-        def write(self, data):
-            return self.inner.write(bytes(data[:3]))
-
     file.file = Slow(file.file)
     file.append(label("a"))
     assert rows_of(path.parent) == [label("a")]
@@ -155,9 +158,10 @@ def test_the_lock_of_a_killed_program_is_gone(path):
 
 def test_many_labelers_at_once_write_whole_lines(tmp_path):
     session = session_in(tmp_path)
+    session.file.file = Slow(session.file.file)
 
     def work(name):
-        for _ in range(6):
+        for _ in range(3):
             for pair in session.pairs:
                 session.record(name, pair.id, "left")
 
@@ -166,4 +170,4 @@ def test_many_labelers_at_once_write_whole_lines(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(read_labels(tmp_path / "labels.jsonl")) == 6 * 6 * 5
+    assert len(read_labels(tmp_path / "labels.jsonl")) == 6 * 3 * 5

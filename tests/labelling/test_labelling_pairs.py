@@ -79,6 +79,18 @@ def test_each_model_is_asked_as_in_the_evaluation_with_the_same_luck(run, monkey
         assert template == run.tokenizer.prompt(pair.prompt)
 
 
+def test_every_batch_has_random_numbers_of_its_own(run, monkeypatch):
+    lucks = []
+
+    def record(*args, rng, **more):
+        lucks.append(rng.random())
+        return generate(*args, rng=rng, **more)
+
+    monkeypatch.setattr(pairs, "generate", record)
+    sample_pairs(run, ("sft", "policy"), "test", 1000)                # 143 prompts, three batches
+    assert lucks[::2] == lucks[1::2] and len(set(lucks)) == len(lucks[::2]) == 3
+
+
 def spoken(monkeypatch, reply):
     """Models that reply as told: reply(model, prompt) -> text."""
     monkeypatch.setattr(pairs, "answers", lambda run, model, params, prompts, batch: [
