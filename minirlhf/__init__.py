@@ -12,9 +12,12 @@ Read it in this order; each module uses only those before it.
     clipped_surrogate, group_advantage, dpo
     rollout, stages/                       the three stages as loops over that mathematics
     world/, evaluation                     a toy world with a hidden truth to measure against
-    text, people, sources, settings        where a run's data and settings come from
-    run, pipeline                          the whole run
-    report, page/, cli                     what it found, and the doors
+    labels, text, people, pretrained,      where a run's data and settings come from
+    sources, settings
+    checkpoint, environment, run, pipeline the whole run, and how it survives an interruption
+    report, page/                          what it found
+    options, commands, chat, labelling/,   the doors: run it, talk to it, label its replies
+    cli
 
 Symbols: B batch, T tokens, P prompt, R response, C channels, H heads, V vocabulary, L layers;
 gradients are `d` + name.  docs/reading.md is a guided evening.

@@ -11,6 +11,7 @@ from functools import partial
 
 from minirlhf import chat, commands, pipeline
 from minirlhf.arrays import keep_freed_memory
+from minirlhf.labelling.command import label
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -33,6 +34,7 @@ stage by stage, each continuing a run folder:
   minirlhf ppo RUN                stage 3: PPO against that score, with a KL penalty
   minirlhf evaluate RUN           ask all models the test prompts; table and report
   minirlhf report RUN             write the report of a run again, from what its folder holds
+  minirlhf label RUN              you compare the replies of two models, blind; answers are kept
 
 The same command with --resume goes on where it was interrupted.
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(argv[0])(argv[1:]) or 0
     except KeyboardInterrupt:
-        again = f"; go on with: {resuming(argv)}" if argv[0] != "chat" else ""
+        again = f"; go on with: {resuming(argv)}" if argv[0] in ("run", *pipeline.STAGES) else ""
         print(f"\nminirlhf: interrupted{again}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
@@ -70,7 +72,7 @@ def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
     found = {"run": commands.run_all,
              **{stage: partial(commands.run_stage, stage) for stage in pipeline.STAGES},
-             "report": commands.write_report, "chat": chat.command}
+             "report": commands.write_report, "chat": chat.command, "label": label}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

@@ -1,6 +1,7 @@
 """Text of your own: the JSONL forms that are read, and a vocabulary of byte pairs for it.
 
-    comparisons      {"prompt", "chosen", "rejected"}, or {"chosen", "rejected"} whole transcripts
+    comparisons      {"prompt", "chosen", "rejected"}, or {"chosen", "rejected"} whole transcripts,
+                     or the rows that `minirlhf label` writes
     demonstrations   {"prompt", "response"}, or {"prompt", "completion"}
     prompts          {"prompt"}
     corpus           {"text"}
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minirlhf.files import read_object
+from minirlhf.labels import answered
 from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, load_word_tokenizer
 
 # The mark of a turn, at the start of a line (within one it is text); of several the first holds.
@@ -32,28 +34,39 @@ MARK = re.compile(r"^[^\S\n]*(Human|Assistant):(?:[^\S\n]*(?:Human|Assistant):)*
 def read_comparisons(path: Path, skipped: Counter) -> list[dict]:
     """{"prompt", "chosen", "rejected"} rows; what cannot teach is counted in `skipped`, by reason.
 
+    In a file of labels (labels.py) an answer that its labeler changed later counts as last given.
     Raises ValueError naming file and line of a row that has neither form.
     """
-    rows = []
+    found: dict = {}
     for where, row in read_objects(path):
-        if "prompt" in row:
-            prompt, chosen, rejected = texts(row, ("prompt", "chosen", "rejected"), where)
-            other = prompt = canonical_prompt(prompt)
-            chosen, rejected = unmarked(chosen), unmarked(rejected)
-        else:
-            both = texts(row, ("chosen", "rejected"), where)
-            (prompt, chosen), (other, rejected) = map(split_transcript, both)
-        if not (chosen and rejected):
-            skipped["no reply"] += 1
-        elif not (prompt and other):
-            skipped["no prompt"] += 1
-        elif prompt != other:
-            skipped["two transcripts that differ before their last replies"] += 1
-        elif chosen == rejected:
-            skipped["equal replies"] += 1
-        else:
-            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-    return rows
+        answer = answered(row) or where
+        if found.pop(answer, None):
+            skipped["an answer that was changed later"] += 1
+        found[answer] = comparison(row, where)
+    skipped.update(one for one in found.values() if isinstance(one, str))
+    return [one for one in found.values() if isinstance(one, dict)]
+
+
+def comparison(row: dict, where: str) -> dict | str:
+    """The three texts of a comparison, or the reason why it cannot teach."""
+    if answered(row) and row["answer"] in ("tie", "skip"):
+        return "a tie or a skipped pair"
+    if "prompt" in row:
+        prompt, chosen, rejected = texts(row, ("prompt", "chosen", "rejected"), where)
+        other = prompt = canonical_prompt(prompt)
+        chosen, rejected = unmarked(chosen), unmarked(rejected)
+    else:
+        both = texts(row, ("chosen", "rejected"), where)
+        (prompt, chosen), (other, rejected) = map(split_transcript, both)
+    if not (chosen and rejected):
+        return "no reply"
+    if not (prompt and other):
+        return "no prompt"
+    if prompt != other:
+        return "two transcripts that differ before their last replies"
+    if chosen == rejected:
+        return "equal replies"
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
 def read_demonstrations(path: Path, skipped: Counter) -> list[dict]:

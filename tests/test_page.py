@@ -35,9 +35,10 @@ TRUTHLESS = [{key: row[key] for key in ("model", "prompt", "kind", "reply", "sco
                                         "length")} for row in SAMPLES]
 ALL_SECTIONS = ["result", "replies", "base", "sft", "reward", "accuracy", "ppo", "memory",
                 "settings"]
-SUMMARY = {"models": ("policy", "sft"), "win_rate": 0.625, "low": 0.51, "high": 0.72, "pairs": 60,
-           "answers": 84, "ties": 9, "skips": 2, "labelers": {"ada": 50, "ben": 34},
-           "agreement": 0.75, "agreement_pairs": 24, "guidelines": "Choose what helps."}
+SUMMARY = {"models": ["sft", "policy"], "split": "test", "win_rate": 0.625, "low": 0.51,
+           "high": 0.72, "pairs": 60, "answers": 84, "ties": 9, "skips": 2,
+           "labelers": {"ada": {"left": 30, "right": 20}, "ben": {"left": 25, "right": 9}},
+           "agreement": 0.75, "agreement_pairs": 24, "guidelines": ["1", "2"]}
 
 
 def run_folder(folder, samples=SAMPLES, metrics=METRICS, accuracy=ACCURACY, config=None,
@@ -418,31 +419,49 @@ def test_a_reward_model_of_people_has_learned_if_it_beats_coin_and_length_by_two
 
 
 def test_what_people_say_is_told_with_its_uncertainty():
-    shown = read(results.people_html(SUMMARY))
+    shown = read(results.people_html([SUMMARY]))
     assert ("People preferred PPO’s reply to SFT’s in 62% of cases, ties counting half; the 95 % "
             "interval goes from 51% to 72%.") in shown.text
-    assert "they agreed in 75% of 24 cases" in shown.text and "Choose what helps." in shown.text
-    assert shown.rows("facts") == [["pairs", "60"], ["answers", "84"], ["ties", "9"],
-                                   ["skipped", "2"], ["answers by ada", "50"],
-                                   ["answers by ben", "34"]]
+    assert "they agreed in 75% of 24 cases" in shown.text and "held out from all" in shown.text
+    assert shown.rows("facts") == [
+        ["pairs, test prompts", "60"], ["answers", "84"], ["ties among them", "9"],
+        ["skipped", "2"], ["by ada", "30 left, 20 right"], ["by ben", "25 left, 9 right"],
+        ["guidelines", "version 1, 2"]]
+
+
+def test_each_comparison_that_people_made_is_told():
+    shown = read(results.people_html([SUMMARY, SUMMARY | {"split": "train"}]))
+    assert shown.text.count("People preferred PPO’s") == 2
+    assert "held out from all" in shown.text and "These are training prompts" in shown.text
+    assert results.people_html([]) == ""
+
+
+def test_the_page_reads_what_people_said_from_the_runs_folder(tmp_path):
+    run_folder(tmp_path / "run")
+    row = {"pair": "x1", "labeler": "ada", "prompt": "sky ?", "answer": "left", "split": "test",
+           "left_model": "policy", "right_model": "sft", "left": "a", "right": "b",
+           "chosen": "a", "rejected": "b", "chosen_model": "policy", "rejected_model": "sft",
+           "guidelines": "1", "time": "now"}
+    assert 'id="people"' not in page.page_html(tmp_path / "run")
+    write_jsonl(tmp_path / "run" / "labels.jsonl", [row])
+    assert "People preferred PPO’s reply to SFT’s in 100% of" in page.page_html(tmp_path / "run")
 
 
 def test_what_people_did_not_say_is_not_told():
-    nan = float("nan")
-    silent = SUMMARY | {"answers": 0, "win_rate": nan, "low": nan, "high": nan, "agreement": None,
-                        "agreement_pairs": 0, "guidelines": "", "labelers": {}}
-    shown = read(results.people_html(silent))
+    silent = SUMMARY | {"answers": 0, "win_rate": None, "low": None, "high": None,
+                        "agreement": None, "agreement_pairs": 0, "labelers": {}}
+    shown = read(results.people_html([silent]))
     assert "Nobody has judged a pair yet." in shown.text and "preferred" not in shown.text
     assert "nothing is known of how far they agree" in shown.text
-    assert "What they were told" not in shown.text
 
 
 @given(TEXTS)
 def test_no_text_of_people_changes_the_page_around_it(text):
-    plain = SUMMARY | {"labelers": {"xnx": 3}, "guidelines": "xgx", "models": ("xmx", "sft")}
-    odd = plain | {"labelers": {text: 3}, "guidelines": text, "models": (text, "sft")}
-    shown = read(results.people_html(odd))
-    assert shape(shown) == shape(read(results.people_html(plain)))
+    plain = SUMMARY | {"labelers": {"xnx": {"left": 3}}, "guidelines": ["xgx"],
+                       "models": ["sft", "xmx"]}
+    odd = plain | {"labelers": {text: {"left": 3}}, "guidelines": [text], "models": ["sft", text]}
+    shown = read(results.people_html([odd]))
+    assert shape(shown) == shape(read(results.people_html([plain])))
     assert shown.text.count(text) >= 3
 
 

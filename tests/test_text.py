@@ -9,6 +9,7 @@ import pytest
 from helpers import assert_same, pair, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from labelled import label
 
 from minirlhf.text import (
     canonical_prompt,
@@ -71,6 +72,44 @@ def test_a_pair_that_cannot_teach_is_left_out_and_counted_by_its_reason(tmp_path
     path = write_rows(tmp_path / "a.jsonl", [row, pair("kept"), row])
     assert read_comparisons(path, skipped) == [pair("kept")]
     assert +skipped == {reason: 2}
+
+
+def test_the_answers_that_people_gave_are_comparisons(tmp_path):
+    """Two labelers of one pair are two comparisons, also where they contradict each other."""
+    skipped = Counter()
+    path = write_rows(tmp_path / "labels.jsonl", [
+        label("a"), label("a", "ben", "sft"), label("b", prompt="Human: b ?"), label("c", "ben")])
+    assert read_comparisons(path, skipped) == [
+        pair("a ?", "a policy", "a sft"), pair("a ?", "a sft", "a policy"),
+        pair("b ?", "b policy", "b sft"), pair("c ?", "c policy", "c sft")]
+    assert +skipped == {}
+
+
+def test_ties_skips_and_changed_answers_teach_nothing_and_are_counted(tmp_path):
+    """What was said of a pair at last counts: b ends as a tie, c as a preference."""
+    skipped = Counter()
+    path = write_rows(tmp_path / "labels.jsonl", [
+        label("a", winner="tie"), label("a", "ben", "skip"), label("b"), label("c", winner="tie"),
+        label("d", winner="sft"), label("b", winner="tie"), label("c"), label("d", winner="policy"),
+        label("d", winner="sft"), label("e", left="same", right="same")])
+    assert read_comparisons(path, skipped) == [pair("c ?", "c policy", "c sft"),
+                                               pair("d ?", "d sft", "d policy")]
+    assert +skipped == {"a tie or a skipped pair": 3, "an answer that was changed later": 4,
+                        "equal replies": 1}
+
+
+def test_a_row_that_only_looks_like_an_answer_is_read_as_before(tmp_path):
+    """A field may be called answer or pair in another file: such rows neither tie nor replace."""
+    rows = [pair("x", answer="tie"), pair("y", pair="p", labeler="ana"), pair("z", pair="p",
+                                                                            labeler="ana")]
+    assert comparisons(write_rows(tmp_path / "a.jsonl", rows)) == [pair("x"), pair("y"), pair("z")]
+
+
+def test_an_answer_that_lacks_its_chosen_reply_is_named(tmp_path):
+    row = label("b")
+    del row["chosen"]
+    with pytest.raises(ValueError, match=r'a\.jsonl:2: .*"chosen" is missing or no text'):
+        comparisons(write_rows(tmp_path / "a.jsonl", [label("a"), row]))
 
 
 def test_a_response_may_be_called_completion(tmp_path):

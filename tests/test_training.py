@@ -32,7 +32,7 @@ def test_streams_differ_by_seed_by_stage_and_by_step():
 
 
 def test_the_stages_have_numbers_of_their_own():
-    assert len({int(stage) for stage in Stage}) == len(Stage) == 10
+    assert len({int(stage) for stage in Stage}) == len(Stage) == 11
 
 
 # --- one optimizer step --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from minirlhf.files import read_jsonl, read_object, write_text
+from minirlhf.labels import read_labels, summaries
 from minirlhf.page import machine, results, training
 from minirlhf.page.markup import escaped
 from minirlhf.report import read_accuracy, read_samples
@@ -83,7 +84,7 @@ def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict]) -> li
     config = read_object(folder / "config.json")
     stages = {chapter.key: training.stage_html(chapter, metrics, toy=not config.get("text"))
               for chapter in training.CHAPTERS}
-    people = ""                        # of labels.jsonl: results.people_html(its summary)
+    people = results.people_html(summaries(read_labels(folder / "labels.jsonl")))
     return [results.table_html(samples), results.replies_html(samples),
             stages["base"], stages["sft"], stages["reward"],
             results.accuracy_html(accuracy), stages["ppo"], people, machine.memory_html(folder),

@@ -190,30 +190,33 @@ def accuracy_row(kind: str, row: dict, best: bool) -> str:
 
 # --- people's judgement --------------------------------------------------------------------------
 
-def people_html(summary: dict) -> str:
-    """What people said who compared replies of two models, blind.
+def people_html(summaries: Sequence[dict]) -> str:
+    """What people said who compared replies of two models, blind; see `labels.summary`."""
+    if not summaries:
+        return ""
+    return section("people", "What people say", quotation("The goal is real human preference."),
+                   *map(comparison_html, summaries))
 
-    summary: models, the names of the two, (new, old); win_rate, how often the new one's reply was
-    preferred, ties half, with its interval low … high; pairs, answers, ties, skips, counts;
-    labelers, {name: answers}; agreement, the share of equal judgements where two people saw one
-    pair, or None, and agreement_pairs, how many such pairs; guidelines, what they were told.
-    """
-    new, old = map(title, summary["models"])
-    share = ("Nobody has judged a pair yet." if not summary["answers"] else
+
+def comparison_html(summary: dict) -> str:
+    """One comparison of two models: the verdict, how far people agreed, and the counts."""
+    old, new = map(title, summary["models"])
+    share = ("Nobody has judged a pair yet." if summary["win_rate"] is None else
              f"People preferred {new}’s reply to {old}’s in {number(summary['win_rate'], '.0%')} "
              f"of cases, ties counting half; the 95 % interval goes from "
              f"{number(summary['low'], '.0%')} to {number(summary['high'], '.0%')}.")
     agreement = ("No pair was judged by two people, so nothing is known of how far they agree."
                  if summary["agreement"] is None else
-                 f"Where two people judged one pair, they agreed in "
+                 f"Where several people judged one pair, they agreed in "
                  f"{number(summary['agreement'], '.0%')} of {summary['agreement_pairs']} cases.")
-    counts = {"pairs": summary["pairs"], "answers": summary["answers"], "ties": summary["ties"],
+    held_out = ("These prompts were held out from all training." if summary["split"] != "train"
+                else "These are training prompts: the models may do better on them than on others.")
+    counts = {f"pairs, {summary['split']} prompts": summary["pairs"],
+              "answers": summary["answers"], "ties among them": summary["ties"],
               "skipped": summary["skips"],
-              **{f"answers by {name}": n for name, n in summary["labelers"].items()}}
-    told = details("What they were told",
-                   f'<div class="text">{escaped(summary["guidelines"])}</div>')
-    return section("people", "What people say", quotation("The goal is real human preference."),
-                   f'<p class="headline">{share}</p>', f"<p>{agreement}</p>",
-                   table("facts", ("", ""), (table_row(map(escaped, row))
-                                             for row in counts.items()), "What was counted"),
-                   told * bool(summary["guidelines"]))
+              **{f"by {name}": ", ".join(f"{n} {answer}" for answer, n in said.items())
+                 for name, said in summary["labelers"].items()},
+              "guidelines": f"version {', '.join(summary['guidelines'])}"}
+    return (f'<p class="headline">{share}</p><p>{agreement} {held_out}</p>'
+            + table("facts", ("", ""), (table_row(map(escaped, row)) for row in counts.items()),
+                    "What was counted"))

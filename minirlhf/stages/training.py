@@ -15,7 +15,7 @@ class Stage(IntEnum):
     """Numbers that keep the random streams of the stages apart."""
 
     (INITIALIZE, DATA, PRETRAIN, SFT, PREFERENCES, REWARD_MODEL, NORMALIZE, PPO, EVALUATE,
-     CHAT) = range(10)
+     LABEL, CHAT) = range(11)
 
 
 def step_rng(seed: int, stage: Stage, step: int = 0) -> np.random.Generator:
