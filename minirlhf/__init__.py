@@ -14,7 +14,8 @@ Read it in this order; each module uses only those before it.
     world/, evaluation                     a toy world with a hidden truth to measure against
     labels, text, people, pretrained,      where a run's data and settings come from
     sources, settings
-    checkpoint, environment, run, pipeline the whole run, and how it survives an interruption
+    checkpoint, environment, run,          the whole run, and how it survives an interruption
+    run_folder, pipeline
     report, page/                          what it found
     options, commands, chat, labelling/,   the doors: run it, talk to it, label its replies
     cli

@@ -34,7 +34,8 @@ from minirlhf.chat_text import (
 from minirlhf.files import read_jsonl
 from minirlhf.options import parse
 from minirlhf.report import TITLES
-from minirlhf.run import Run, open_run
+from minirlhf.run import Run
+from minirlhf.run_folder import open_run
 from minirlhf.stages.training import Stage, step_rng
 
 MODELS = ("base", "sft", "policy")                       # those that speak, in the order of a run

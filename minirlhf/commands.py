@@ -18,7 +18,8 @@ from minirlhf.files import (
     write_jsonl,
 )
 from minirlhf.options import Finished, parse, parse_continue, parse_new
-from minirlhf.run import Run, check_data, create, reopen, resume
+from minirlhf.run import Run
+from minirlhf.run_folder import check_data, create, reopen, resume
 from minirlhf.settings import RunConfig, read_settings
 
 

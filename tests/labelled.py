@@ -12,7 +12,8 @@ from minirlhf.labelling.guidelines import Guidelines
 from minirlhf.labelling.pairs import Pair
 from minirlhf.labelling.session import Session
 from minirlhf.rollout import Reply
-from minirlhf.run import Run, create
+from minirlhf.run import Run
+from minirlhf.run_folder import create
 from minirlhf.settings import ModelSize, RunConfig
 from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig

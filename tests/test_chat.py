@@ -19,7 +19,8 @@ from minirlhf.chat import Chat, Flags, chosen, talk
 from minirlhf.files import write_jsonl
 from minirlhf.parameters import copy
 from minirlhf.rollout import score_replies
-from minirlhf.run import Run, create, open_run
+from minirlhf.run import Run
+from minirlhf.run_folder import create, open_run
 from minirlhf.settings import ModelSize, RunConfig, text_settings
 from minirlhf.stages.training import Stage, step_rng
 from minirlhf.text import canonical_prompt, turns

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import FLAGS, call
 
-from minirlhf import run as run_module
+from minirlhf import run_folder
 from minirlhf.arrays import NUMPY
 from minirlhf.environment import DECISIVE, differences, environment
 from minirlhf.files import read_json, write_json
@@ -79,5 +79,5 @@ def test_a_data_file_that_has_changed_is_refused(tmp_path, monkeypatch, capsys):
         told = capsys.readouterr().err
         assert "people.jsonl is not what it was when runs/p began" in told and told.count("\n") == 1
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert run_module.digest(tmp_path / "people.jsonl") != read_json(
+    assert run_folder.digest(tmp_path / "people.jsonl") != read_json(
         "runs/p/environment.json")["data"][str(tmp_path / "people.jsonl")]

@@ -34,6 +34,7 @@ ROWS = [                                            # from the machine up to the
     ["sources", "people", "pretrained"],
     ["settings"],
     ["run"],
+    ["run_folder"],
     ["pipeline"],
     ["options"],
     ["labelling"],

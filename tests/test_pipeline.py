@@ -14,7 +14,8 @@ from minirlhf import evaluation, page, pipeline, report, rollout, transformer
 from minirlhf.evaluation import GOLD_PARTS
 from minirlhf.files import read_json, read_jsonl, write_jsonl
 from minirlhf.rollout import generate, score_replies
-from minirlhf.run import Run, create
+from minirlhf.run import Run
+from minirlhf.run_folder import create
 from minirlhf.settings import (
     EvaluationConfig,
     ModelSize,

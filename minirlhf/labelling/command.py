@@ -16,7 +16,8 @@ from minirlhf.labelling.pairs import sample_pairs, two_models
 from minirlhf.labelling.session import Session, cleaned_name
 from minirlhf.labels import read_labels, summaries, summary_text
 from minirlhf.options import parse
-from minirlhf.run import Run, open_run
+from minirlhf.run import Run
+from minirlhf.run_folder import open_run
 
 
 @dataclass(frozen=True)
