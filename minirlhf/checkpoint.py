@@ -25,7 +25,7 @@ from pathlib import Path
 from time import monotonic
 
 from minirlhf.arrays import array_module, to_host
-from minirlhf.files import cut_half_line, flush, read_tensors_and_notes, write_tensors
+from minirlhf.files import cut_half_line, flush, flush_folder, naming, read_tensors_and_notes, write_tensors
 from minirlhf.parameters import Parameters
 
 INTERVAL = 2.0                  # seconds of work that may be lost
@@ -122,10 +122,12 @@ class Checkpoint:
                     values[leaf] = holder[key]
         logged = 0
         if self.log.exists():
-            flush(self.log)
+            with naming(self.log):
+                flush(self.log)
             logged = self.log.stat().st_size
         write_tensors(self.path, tensors, checkpoint=json.dumps(
             {"logged": logged, "values": values}))
+        flush_folder(self.log.parent)                 # where both of them may be new
         self.last = monotonic()
         self.unsaved, self.cost = 0.0, self.last - started
 

@@ -17,23 +17,28 @@ import numpy as np
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it.
-
-    An OSError that names no file, as that of a full disk, is raised again with the name of `path`.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
+def naming(path: Path) -> Iterator[None]:
+    """Tell of which file an OSError is that does not say so itself, as that of a full disk."""
     try:
-        yield temporary
-        flush(temporary)
-        temporary.replace(path)
-        flush_folder(path.parent)
+        yield
     except OSError as problem:
         if problem.errno is None or problem.filename is not None:
             raise
         raise OSError(problem.errno, problem.strerror, str(path)) from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success flush it to disk and rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        with naming(path):
+            yield temporary
+            flush(temporary)
+            temporary.replace(path)
+            flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -82,7 +87,8 @@ def flush_folder(folder: Path) -> None:
     if os.name == "posix":                                   # elsewhere folders cannot be opened
         door = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(door)
+            with naming(folder):
+                os.fsync(door)
         finally:
             os.close(door)
 
@@ -138,7 +144,7 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
     """Add lines to a log, in one write."""
-    with open(path, "a", encoding="utf-8") as log:
+    with naming(path), open(path, "a", encoding="utf-8") as log:
         log.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from minirlhf.environment import differences, environment
-from minirlhf.files import read_object, remove_temporary, write_json
+from minirlhf.files import flush_folder, read_object, remove_temporary, write_json
 from minirlhf.run import Run
 from minirlhf.settings import RunConfig, changes, read_settings
 
@@ -30,6 +30,7 @@ def create(folder: Path, config: RunConfig, command: str = "") -> Run:
     above = [path for path in folder.parents if not path.exists()]
     try:
         folder.mkdir(parents=True)
+        flush_folder(folder.parent)
         write_json(folder / "config.json", asdict(config))
         run = Run(folder, config)
         run.check()

@@ -59,3 +59,12 @@ def xp(backend):
 def rng():
     """A fresh generator for each test.  (A Hypothesis test draws its own seed instead.)"""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """The folder of a whole tiny run, not to be written to."""
+    from helpers import FLAGS, call
+    folder = tmp_path_factory.mktemp("made")
+    assert call("run", "--name", "old", "--out", str(folder), *FLAGS) == 0
+    return folder / "old"

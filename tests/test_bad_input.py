@@ -240,13 +240,6 @@ TABLE = {
     "a log with a broken line": (lambda: damaged("metrics.jsonl", b"{oops\n{}\n"),
                                  ["ppo", "old", "--name", "new"], "metrics.jsonl:1: not JSON"),
 }
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    assert call("run", "--name", "old", "--out", str(folder), *FLAGS) == 0
-    return folder / "old"
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch, made_once):
     """An empty folder to work in; calling it makes runs/old, a whole run, in it."""
@@ -295,7 +288,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(here, capsys):
     assert "Permission denied: 'runs/toy'" in one_line(capsys, "run", *FLAGS)
 
 
-@pytest.mark.parametrize("writes", [0, 1, 2, 5, 9])
+@pytest.mark.parametrize("writes", [0, 1, 2, 5, 9, 10, 11])
 def test_a_full_disk_keeps_all_that_was_there_and_tells_how_to_go_on(writes, here, capsys,
                                                                      monkeypatch):
     """After some files more: what was whole before is as it was, and what is new is whole."""

@@ -246,13 +246,6 @@ def test_stage_after_stage_makes_the_same_folder_as_a_whole_run(capsys):
                   if name.removeprefix("whole/") not in calls}
 
 
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    assert call("run", "--name", "old", "--out", str(folder), *FLAGS) == 0
-    return folder / "old"
-
-
 @pytest.fixture
 def finished(made_once):
     """runs/old, a run that has all its stages."""
