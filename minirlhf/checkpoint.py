@@ -25,7 +25,14 @@ from pathlib import Path
 from time import monotonic
 
 from minirlhf.arrays import array_module, to_host
-from minirlhf.files import cut_half_line, flush, flush_folder, naming, read_tensors_and_notes, write_tensors
+from minirlhf.files import (
+    cut_half_line,
+    flush,
+    flush_folder,
+    naming,
+    read_tensors_and_notes,
+    write_tensors,
+)
 from minirlhf.parameters import Parameters
 
 INTERVAL = 2.0                  # seconds of work that may be lost
