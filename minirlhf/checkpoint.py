@@ -11,11 +11,13 @@ and changes in place.  No generator's state is among it: the random numbers of a
 are made from its number (`step_rng`).  So saving writes the trees of a stage down, resuming
 writes into fresh ones, and a part goes on as if nothing had been.
 
-    checkpoint/state.safetensors     the flat buffer of each Parameters, under a dotted name; all
-                                     other leaves as JSON, and the length of metrics.jsonl
+    checkpoint/state.safetensors     the flat buffer of each Parameters, under a dotted name; and,
+                                     as the bytes of a JSON text, all other leaves and the length
+                                     of metrics.jsonl
 
-The file is replaced as a whole, after every `INTERVAL` seconds of work and at the end of a part:
-whenever a process dies, no more is lost.
+The file is replaced as a whole, after every `INTERVAL` seconds of work and at the end of a part.
+Whenever a process dies no more is lost than that, or than one step or batch that takes longer (and
+where saving itself takes seconds, four times as much).
 """
 
 import json
@@ -24,23 +26,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
+
 from minirlhf.arrays import array_module, to_host
 from minirlhf.files import (
     cut_half_line,
     flush,
     flush_folder,
     naming,
-    read_tensors_and_notes,
+    read_tensors,
     write_tensors,
 )
 from minirlhf.parameters import Parameters
 
 INTERVAL = 2.0                  # seconds of work that may be lost
+JSON = "json"                   # the entry of everything that is no parameters (it has no dot)
 WORTH = 4                       # work lasts at least so many times as long as saving took
 
 
 class Checkpoint:
-    """The checkpoint of a run folder."""
+    """The checkpoint of a run folder.
+
+    `read` once, when a run is resumed, or `start_over`.  Then `restore` at the beginning of each
+    part, `tick` after each piece of its work, `save` at its end; and `end` when the results of the
+    stage are in the run folder.
+    """
 
     def __init__(self, folder: Path):
         self.path = Path(folder) / "checkpoint" / "state.safetensors"
@@ -57,13 +67,20 @@ class Checkpoint:
         """
         if not self.path.exists():
             return
-        tensors, notes = read_tensors_and_notes(self.path)
+        tensors = read_tensors(self.path)
         try:
-            noted = json.loads(notes["checkpoint"])
+            noted = json.loads(tensors.pop(JSON).tobytes())
             self.logged, self.found = int(noted["logged"]), {**noted["values"], **tensors}
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{self.path} is no checkpoint of a run; remove it, and the stage "
                              "that was under way starts over") from None
+
+    def start_over(self) -> None:
+        """Forget a stage that was under way, on the disk too.  The log keeps what was saved of it,
+        until `Run.follow` begins the stage again."""
+        self.read()
+        self.cut_log()
+        self.end()
 
     def cut_log(self) -> None:
         """Take from the log what was written after the checkpoint, and half a line at its end."""
@@ -99,6 +116,9 @@ class Checkpoint:
                              "remove the file, and the stage starts over")
         for leaf, holder, key in leaves:
             value, here = self.found[leaf], holder[key]
+            if isinstance(value, np.ndarray) != isinstance(here, Parameters):
+                raise ValueError(f"{self.path}: {leaf} is not what this run's settings want; "
+                                 "remove the file, and the stage starts over")
             if isinstance(here, Parameters) and (value.shape != here.flat.shape
                                                  or value.dtype != here.flat.dtype):
                 raise ValueError(
@@ -132,8 +152,8 @@ class Checkpoint:
             with naming(self.log):
                 flush(self.log)
             logged = self.log.stat().st_size
-        write_tensors(self.path, tensors, checkpoint=json.dumps(
-            {"logged": logged, "values": values}))
+        noted = json.dumps({"logged": logged, "values": values}).encode()
+        write_tensors(self.path, {**tensors, JSON: np.frombuffer(noted, np.uint8)})
         flush_folder(self.log.parent)                 # where both of them may be new
         self.last = monotonic()
         self.unsaved, self.cost = 0.0, self.last - started

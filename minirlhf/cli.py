@@ -3,8 +3,6 @@
 A user's mistake ends with one clear message and status 2, never with a traceback.
 """
 
-import errno
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,20 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         return command(argv[0])(argv[1:]) or 0
-    except KeyboardInterrupt:
-        again = f"; go on with: {resuming(argv)}" if argv[0] in ("run", *pipeline.STAGES) else ""
-        print(f"\nminirlhf: interrupted{again}", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"\nminirlhf: interrupted{notes(interruption)}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
-        full = getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        print(f"minirlhf: {problem}"
-              + f"; make room, then go on with: {resuming(argv)}" * full, file=sys.stderr)
+        print(f"minirlhf: {problem}{notes(problem)}", file=sys.stderr)
         return 2
 
 
-def resuming(argv: Sequence[str]) -> str:
-    """The command that goes on where this one was interrupted."""
-    return shlex.join(["minirlhf", *argv, *["--resume"] * ("--resume" not in argv)])
+def notes(problem: BaseException) -> str:
+    """What else is to be said of it, such as how to go on."""
+    return "".join(f"; {note}" for note in getattr(problem, "__notes__", ()))
 
 
 def command(name: str) -> Callable:

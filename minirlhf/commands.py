@@ -1,11 +1,13 @@
 """What each command of the command line does: the whole run, and one stage of it."""
 
+import errno
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from minirlhf import page, pipeline, report
@@ -17,9 +19,9 @@ from minirlhf.files import (
     write_json,
     write_jsonl,
 )
-from minirlhf.options import Finished, parse, parse_continue, parse_new
+from minirlhf.options import Continue, Finished, parse, parse_continue, parse_new
 from minirlhf.run import Run
-from minirlhf.run_folder import check_data, create, reopen, resume
+from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
 from minirlhf.settings import RunConfig, read_settings
 
 
@@ -32,7 +34,7 @@ def run_all(argv: Sequence[str]) -> None:
     started = time.monotonic()
     with begun("minirlhf run", run_all.__doc__, argv) as run:
         for stage in pipeline.STAGES.values():
-            if not done(run, stage):
+            if not stage.done(run.folder):
                 stage.run(run)
         show(run)
     print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
@@ -46,16 +48,11 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     place = (begun("minirlhf pretrain", stage.run.__doc__, argv) if name == "pretrain"
              else continued(name, argv))
     with place as run:
-        if not done(run, stage):
+        if not stage.done(run.folder):
             stage.run(run)
         if name == "evaluate":
             show(run)
     print(f"written to {run.folder}: {', '.join(stage.makes)}")
-
-
-def done(run: Run, stage: pipeline.Step) -> bool:
-    """Whether a stage has ended: its last result is there (and came there whole)."""
-    return (run.folder / stage.makes[-1]).exists()
 
 
 def show(run: Run) -> None:
@@ -73,7 +70,7 @@ def write_report(argv: Sequence[str]) -> None:
     print(f"written: {page.write_report(args.out / args.run)}")
 
 
-# --- the folder to work in, kept from other processes meanwhile ----------------------------------
+# --- the folder to work in -----------------------------------------------------------------------
 
 def new_run(program: str, description: str, argv: Sequence[str], name: str = "toy") -> Run:
     """The new run folder of a program that is no command: for scripts."""
@@ -84,14 +81,32 @@ def new_run(program: str, description: str, argv: Sequence[str], name: str = "to
 
 
 @contextmanager
+def resumable(program: str, argv: Sequence[str]) -> Iterator[str]:
+    """Around what --resume can go on with: tell how, where it is interrupted or the disk is full.
+
+    Gives the command line.
+    """
+    command = shlex.join([*program.split(), *argv])
+    again = command if "--resume" in argv else f"{command} --resume"
+    try:
+        yield command
+    except KeyboardInterrupt as interruption:
+        interruption.add_note(f"go on with: {again}")
+        raise
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem.add_note(f"make room, then go on with: {again}")
+        raise
+
+
+@contextmanager
 def begun(program: str, description: str, argv: Sequence[str]) -> Iterator[Run]:
     """A new run folder, or with --resume that of an interrupted run."""
     args = parse_new(program, description, argv)
-    folder, command = args.out / args.name, shlex.join([*program.split(), *argv])
-    run = None if args.resume else create(folder, args.settings, command)
-    must_exist(folder)
-    with locked(folder):
-        yield run or resume(folder, args.settings, command)
+    folder = resumed_folder if args.resume else new_folder
+    with resumable(program, argv) as command, folder(args.out / args.name, args.settings,
+                                                     command) as run:
+        yield run
 
 
 @contextmanager
@@ -103,50 +118,45 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     """
     stage, program = pipeline.STAGES[name], f"minirlhf {name}"
     args = parse_continue(program, stage.run.__doc__, argv)
-    source, command = args.out / args.run, shlex.join([*program.split(), *argv])
-    must_exist(source / "config.json")
+    source = args.out / args.run
+    origin = open_run(source)
     check_changes(name, source, args.settings)
     origin = Run(source, args.settings)
+    check_data(origin)
     for needed in stage.needs:
         origin.load(needed)
-    folder = source if args.name is None else args.out / args.name
     if args.name is not None:
-        metrics = read_jsonl(source / "metrics.jsonl", "stage")
-    if args.name is not None and not args.resume:
-        check_data(origin)
-        create(folder, args.settings, command)
-    must_exist(folder)
-    with locked(folder):
-        if args.name is not None:
-            run = resume(folder, args.settings, command)
-            copy_earlier(name, source, folder, metrics)
-        elif args.resume:
-            run = resume(folder, args.settings, command)
-        else:
-            run = start_stage(origin, stage)
+        place = in_new_folder(name, source, args)
+    elif args.resume:
+        place = partial(resumed_folder, source, args.settings)
+    else:
+        start_stage(origin, stage)
+        place = partial(resumed_folder, source, args.settings)
+    with resumable(program, argv) as command, place(command) as run:
         yield run
 
 
-def start_stage(run: Run, stage: pipeline.Step) -> Run:
+def in_new_folder(name: str, source: Path, args: Continue) -> Callable:
+    """How to get the folder that --name names: with a copy of what earlier stages made."""
+    metrics = read_jsonl(source / "metrics.jsonl", "stage")
+    folder = args.out / args.name
+    return partial(resumed_folder if args.resume else new_folder, folder, args.settings,
+                   fill=lambda: copy_earlier(name, source, folder, metrics))
+
+
+def start_stage(run: Run, stage: pipeline.Step) -> None:
     """Make a run folder ready for a stage from its beginning, with the settings that `run` has.
 
-    Raises FileExistsError if it already has what the stage makes.
+    What an earlier attempt at the stage left is dropped first, so that nobody goes on with it.
+    Raises FileExistsError if the folder already has what the stage makes.
     """
-    if done(run, stage):
+    if stage.done(run.folder):
         raise FileExistsError(f"{run.folder} already has {stage.makes[-1]}; "
                               "give --name NEW to run the stage again in a folder of its own")
     run.check()
-    reopen(run)
-    run.checkpoint.found.clear()
-    write_json(run.folder / "config.json", asdict(run.config))
-    return run
-
-
-def must_exist(path: Path) -> None:
-    """Raise FileNotFoundError unless a run's folder, or its config.json, is there."""
-    if not path.exists():
-        raise FileNotFoundError("there is no run "
-                                f"{path.parent if path.name == 'config.json' else path}")
+    with locked(run.folder):
+        run.checkpoint.start_over()
+        write_json(run.folder / "config.json", asdict(run.config))
 
 
 def check_changes(name: str, source: Path, after: RunConfig) -> None:
@@ -156,7 +166,7 @@ def check_changes(name: str, source: Path, after: RunConfig) -> None:
     """
     stages = list(pipeline.STAGES)
     used = {setting: stage for stage in stages[:stages.index(name)]
-            if (source / pipeline.STAGES[stage].makes[-1]).exists()
+            if pipeline.STAGES[stage].done(source)
             for setting in pipeline.STAGES[stage].settings}
     before = read_settings(source / "config.json")
     old, new = asdict(before), asdict(after)

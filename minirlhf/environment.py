@@ -8,7 +8,6 @@ it is resumed with something else.
 
 import ctypes
 import platform
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +72,3 @@ def openblas() -> tuple[str, int] | None:
             corename.restype = ctypes.c_char_p
             return corename().decode(), threads()
     return None
-
-
-def command_line() -> str:
-    """How this process was called, for a shell."""
-    import shlex
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

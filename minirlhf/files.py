@@ -47,18 +47,23 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it becomes `path`, with all its files.
 
-    An older folder of that name steps aside before, whole, and is then removed.
+    An older folder of that name steps aside for this moment, whole, and is then removed.
     """
     path = Path(path)
     temporary, old = temporary_name(path), temporary_name(path, "old")
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            flush(file)
+        flush_folder(temporary)
         if path.exists():
             path.replace(old)
         temporary.replace(path)
         flush_folder(path.parent)
     finally:
+        if old.exists() and not path.exists():               # interrupted between the two
+            old.replace(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -67,9 +72,13 @@ def temporary_name(path: Path, purpose: str = "new") -> Path:
     return path.with_name(f".{path.name}.{purpose}-{os.getpid()}.tmp")
 
 
+def is_temporary(path: Path) -> bool:
+    return re.fullmatch(r"\..+\.(new|old)-\d+\.tmp", path.name) is not None
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what killed processes left half-written in a folder that nobody else writes to."""
-    for left in Path(folder).glob("**/.*.tmp"):
+    for left in filter(is_temporary, list(Path(folder).glob("**/.*.tmp"))):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -78,7 +87,7 @@ def remove_temporary(folder: Path) -> None:
 
 def flush(path: Path) -> None:
     """Return when the file is on the disk, not only in the system's memory."""
-    with open(path, "rb") as written:
+    with open(path, "rb" if os.name == "posix" else "rb+") as written:
         os.fsync(written.fileno())
 
 
@@ -187,14 +196,11 @@ def read_jsonl(path: Path, *fields: str) -> list[dict]:
     return rows
 
 
-def write_tensors(path: Path, tensors: dict[str, np.ndarray], **notes: str) -> None:
-    """A safetensors file with `notes`; without any, it is marked as weights in PyTorch's layout.
-
-    (The library writes several notes in any order: give one, where bytes are to repeat.)
-    """
+def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """A safetensors file, marked as holding weights in PyTorch's layout."""
     from safetensors.numpy import save
     data = save({name: np.asarray(t, order="C") for name, t in tensors.items()},
-                metadata=notes or {"format": "pt"})
+                metadata={"format": "pt"})
     with replacing(path) as temporary:
         temporary.write_bytes(data)        # (safetensors' own save_file shuts out other users)
 
@@ -204,11 +210,6 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises ValueError naming the file if it is damaged, or holds numbers that NumPy does not know.
     """
-    return read_tensors_and_notes(path)[0]
-
-
-def read_tensors_and_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file, and the texts that were stored with them."""
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, "numpy") as file:
@@ -217,7 +218,7 @@ def read_tensors_and_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str,
                 if not re.fullmatch("[FIU](16|32|64)|[IU]8|BOOL|C64", dtype):
                     raise ValueError(f"{path}: {name} has the dtype {dtype}, which NumPy does not "
                                      "have; save the model in float32")
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as problem:
         raise ValueError(f"{path}: not a whole safetensors file ({problem})") from None
 

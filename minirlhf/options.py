@@ -135,7 +135,8 @@ def default_settings(argv: Sequence[str]) -> RunConfig:
         raise ValueError(f"--{', --'.join(paths)}: only beside --preferences FILE")
     settings = RunConfig() if not paths else text_settings(
         paths.pop("preferences"), **{f"{name}_path": path for name, path in paths.items()})
-    settings = quick(settings) if "--quick" in argv else settings
+    said = [flag for flag in argv if flag in ("--quick", "--no-quick")]
+    settings = quick(settings) if said[-1:] == ["--quick"] else settings
     base = option(argv, "--base")
     return settings if base is None else base_settings(settings, Path(base))
 

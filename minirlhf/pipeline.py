@@ -11,8 +11,9 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
                 checkpoint/          what an interrupted stage needs to go on
                 report.html
 
-Whatever takes long is a part of a stage, `run.follow` or `run.gather`, and can be interrupted.  A
-stage is done when the last of its results is there: each appears in one moment, as a whole.
+Training and sampling are parts of a stage, `run.follow` and `run.gather`, and can be interrupted
+anywhere.  A stage is done when the last of its results is there: each appears in one moment, as a
+whole.
 """
 
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def collect_preferences(run: Run) -> None:
     """The preference dataset: SFT replies side by side, and who was preferred; or people's own."""
     if not run.source.simulated:
         write_jsonl(run.folder / "preferences.jsonl", run.source.rows)
+        run.checkpoint.end()
         return
     config, sft = run.config.preferences, run.load("sft")
     held_out = [row["prompt"] for row in run.source.prompts() if row["split"] == "test"]
@@ -210,6 +212,10 @@ class Step(NamedTuple):
     makes: tuple[str, ...]             # what it adds to the run folder, the last one last
     settings: tuple[str, ...] = ()     # the settings it reads first: a later change would be a lie
     log: str | None = None             # its name in metrics.jsonl
+
+    def done(self, folder: Path) -> bool:
+        """Whether a run has it behind itself: the last of its results is there, and so whole."""
+        return (folder / self.makes[-1]).exists()
 
 
 STAGES = {

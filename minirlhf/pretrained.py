@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from minirlhf import transformer
 from minirlhf.arrays import Array, array_module
-from minirlhf.files import read_json
+from minirlhf.files import read_object
 from minirlhf.parameters import Parameters, pack
 from minirlhf.text import BytePairTokenizer, byte_alphabet, byte_pairs, read_lines
 from minirlhf.tokens import SPECIAL_TOKENS, Tokenizer, load_word_tokenizer
@@ -265,10 +265,3 @@ def with_special(definition: dict, token: str, i: int) -> dict:
     added = {one["content"]: one for one in definition["added_tokens"]}
     added[token] = {"id": i, "content": token} | ADDED | added.get(token, {}) | {"special": True}
     return definition | {"added_tokens": sorted(added.values(), key=lambda one: one["id"])}
-
-
-def read_object(path: Path) -> dict:
-    saved = read_json(path)
-    if not isinstance(saved, dict):
-        raise ValueError(f"{path}: wanted a JSON object, got {saved!r:.80}")
-    return saved

@@ -7,42 +7,69 @@ files it reads, so that coming back with something else is noticed.
 
 import hashlib
 import shutil
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from minirlhf.environment import differences, environment
-from minirlhf.files import flush_folder, read_object, remove_temporary, write_json
+from minirlhf.files import (
+    flush_folder,
+    is_temporary,
+    locked,
+    read_object,
+    remove_temporary,
+    write_json,
+)
 from minirlhf.run import Run
 from minirlhf.settings import RunConfig, changes, read_settings
 
 
-def create(folder: Path, config: RunConfig, command: str = "") -> Run:
-    """Make the run folder and write its settings, before any work.
+@contextmanager
+def new_folder(folder: Path, config: RunConfig, command: str = "",
+               fill: Callable[[], None] = lambda: None) -> Iterator[Run]:
+    """A new run's folder, kept from other processes meanwhile; settings come first.
 
-    A folder whose run could not come to its end is removed again.  Raises FileExistsError if the
-    folder exists: results are never overwritten by another run.
+    `fill` puts into it what is there from the beginning.  A folder whose run could not come to its
+    end is removed again.  Raises FileExistsError if there is one already: results are never
+    overwritten by another run.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; choose another --name, go on with it by "
-                              "--resume, or remove it")
     above = [path for path in folder.parents if not path.exists()]
     try:
-        folder.mkdir(parents=True)
-        flush_folder(folder.parent)
-        write_json(folder / "config.json", asdict(config))
-        run = Run(folder, config)
-        run.check()
-        record_environment(run, command)
-    except FileExistsError:                                  # another process was quicker
-        raise
-    except Exception:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            raise FileExistsError(f"{folder} exists already; choose another --name, go on with it "
+                                  "by --resume, or remove it") from None
+        with locked(folder):
+            try:
+                flush_folder(folder.parent)
+                run = begin(folder, config, command, fill)
+            except Exception:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            yield run
+    finally:
         for path in above:
-            with suppress(OSError):                          # not there, or not empty
+            with suppress(OSError):                          # not empty, as it should be
                 path.rmdir()
-        raise
+
+
+def create(folder: Path, config: RunConfig, command: str = "") -> Run:
+    """A new run's folder, for programs that nobody else runs at the same time."""
+    with new_folder(folder, config, command) as run:
+        return run
+
+
+def begin(folder: Path, config: RunConfig, command: str, fill: Callable[[], None]) -> Run:
+    """The first words of a run; said again, they are the same."""
+    write_json(folder / "config.json", asdict(config))
+    fill()
+    run = Run(folder, config)
+    run.check()
+    record_environment(run, command)
     return run
 
 
@@ -57,25 +84,30 @@ def open_run(folder: Path, **others) -> Run:
     return Run(folder, replace(read_settings(path), **others))
 
 
-def resume(folder: Path, config: RunConfig, command: str = "") -> Run:
-    """Come back to an interrupted run, with the settings that it began with.
+@contextmanager
+def resumed_folder(folder: Path, config: RunConfig, command: str = "",
+                   fill: Callable[[], None] = lambda: None) -> Iterator[Run]:
+    """The folder of an interrupted run, with the settings that it began with.
 
-    Raises ValueError if a setting or a data file is not what it was.
+    Raises FileNotFoundError if there is none, ValueError if a setting or a data file is not what
+    it was.
     """
     folder = Path(folder)
-    if not (folder / "config.json").exists():                # killed before its first word
-        write_json(folder / "config.json", asdict(config))
-    began = read_settings(folder / "config.json")
-    if began != config:
-        raise ValueError(f"{folder} was begun with other settings: "
-                         f"{'; '.join(changes(began, config))}.  Give --resume the flags that "
-                         "began it")
-    run = Run(folder, config)
-    if not (folder / "environment.json").exists():           # killed before its data were checked
-        run.check()
-        record_environment(run, command)
-    reopen(run)
-    return run
+    begun = folder / "config.json"
+    if not begun.exists() and (not folder.is_dir() or any(
+            not is_temporary(path) for path in folder.iterdir())):
+        raise FileNotFoundError(f"there is no run {folder}")
+    with locked(folder):
+        if begun.exists() and (before := read_settings(begun)) != config:
+            raise ValueError(f"{folder} was begun with other settings: "
+                             f"{'; '.join(changes(before, config))}.  Give --resume the flags "
+                             "that began it")
+        if (folder / "environment.json").exists():
+            run = Run(folder, config)
+        else:                                                # died before it had begun to work
+            run = begin(folder, config, command, fill)
+        reopen(run)
+        yield run
 
 
 def reopen(run: Run) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from minirlhf.arrays import Array, array_module, check_mask, check_ndim, select_backend, to_host
-from minirlhf.files import read_json, read_tensors, write_json, write_tensors
+from minirlhf.files import read_object, read_tensors, write_json, write_tensors
 from minirlhf.ops import (
     add,
     causal_attention,
@@ -245,9 +245,7 @@ def read_config(folder: Path) -> ModelConfig:
     Raises ValueError naming a setting that this trunk does not have, or a size that is missing.
     """
     path = Path(folder) / "config.json"
-    settings = read_json(path)
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: wanted a JSON object, got {settings!r:.80}")
+    settings = read_object(path)
     C = settings.get("n_embd")
     for name, allowed in (_WANTED | {"n_inner": (None, 4 * C if type(C) is int else C)}).items():
         if name in settings and settings[name] not in allowed:

@@ -79,7 +79,8 @@ def checkpoint(size=8, note='{"logged": 0, "values": {"PPO.state.step": 1}}') ->
     """A checkpoint of PPO in a run that has not finished it."""
     without("policy", "samples.jsonl", "report.html")
     path = Path("runs/old/checkpoint/state.safetensors")
-    write_tensors(path, {"PPO.policy": np.zeros(size, "float32")}, checkpoint=note)
+    write_tensors(path, {"PPO.policy": np.zeros(size, "float32"),
+                         "json": np.frombuffer(note.encode(), np.uint8)})
 
 
 PREFERENCES = ["run", "--preferences", "pairs.jsonl", *FLAGS, *TEXT]
@@ -288,8 +289,9 @@ def test_a_folder_that_may_not_be_written_to_is_named(here, capsys):
     assert "Permission denied: 'runs/toy'" in one_line(capsys, "run", *FLAGS)
 
 
-@pytest.mark.parametrize("writes", [0, 1, 2, 5, 9, 10, 11])
-def test_a_full_disk_keeps_all_that_was_there_and_tells_how_to_go_on(writes, here, capsys,
+@pytest.mark.parametrize("writes, begun", [(0, False), (2, False), (5, False), (7, True),
+                                           (9, True), (10, True), (11, True)])
+def test_a_full_disk_keeps_all_that_was_there_and_tells_how_to_go_on(writes, begun, here, capsys,
                                                                      monkeypatch):
     """After some files more: what was whole before is as it was, and what is new is whole."""
     here()
@@ -308,7 +310,7 @@ def test_a_full_disk_keeps_all_that_was_there_and_tells_how_to_go_on(writes, her
         assert call("sft", "old") == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("minirlhf: ") and "No space left on device: '" in told
-    assert told.endswith("; make room, then go on with: minirlhf sft old --resume")
+    assert told.endswith("; make room, then go on with: minirlhf sft old --resume") == begun
     after = files()
     changed = {name for name in before if after.get(name) != before[name]}
     assert changed <= {"runs/old/metrics.jsonl", "runs/old/checkpoint/state.safetensors",

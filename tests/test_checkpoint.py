@@ -1,7 +1,5 @@
 """Laws of checkpoints: what was saved comes back to the bit, and what does not fit is refused."""
 
-import json
-
 import numpy as np
 import pytest
 from helpers import assert_same
@@ -11,7 +9,7 @@ from models import random_model
 
 from minirlhf import checkpoint
 from minirlhf.checkpoint import Checkpoint
-from minirlhf.files import append_jsonl, read_jsonl, write_json, write_tensors
+from minirlhf.files import append_jsonl, read_jsonl, write_tensors
 from minirlhf.optimizer import adamw_state, adamw_step
 from minirlhf.parameters import Parameters, leaves
 
@@ -214,6 +212,26 @@ def test_saving_that_takes_long_is_done_less_often(tmp_path, monkeypatch, clock)
 
 # --- what does not fit ---------------------------------------------------------------------------
 
+def test_a_number_in_place_of_parameters_is_refused(backend, tmp_path):
+    tree = training(backend)
+    path = saved(backend, tmp_path, {"model": 7, "state": tree["state"]})
+    reading = Checkpoint(tmp_path)
+    reading.read()
+    with pytest.raises(ValueError, match=f"{path}: SFT.model is not what this run's settings"):
+        reading.restore("SFT", tree)
+
+
+def test_more_rows_than_a_file_header_may_hold_are_kept(tmp_path):
+    """The head of a safetensors file ends at 100 MB."""
+    saving, reading = Checkpoint(tmp_path), Checkpoint(tmp_path)
+    saving.restore("asking", {"rows": ["x" * 10_000_000] * 11})
+    saving.save()
+    reading.read()
+    part = {"rows": []}
+    reading.restore("asking", part)
+    assert part["rows"] == ["x" * 10_000_000] * 11
+
+
 def saved(backend, folder, tree=None):
     saving = Checkpoint(folder)
     saving.restore("SFT", tree or training(backend, steps=1))
@@ -247,13 +265,12 @@ def test_a_truncated_checkpoint_is_named(backend, tmp_path, kept):
         Checkpoint(tmp_path).read()
 
 
-@pytest.mark.parametrize("note", [None, "", "[]", "{}", '{"logged": "x", "values": {}}',
-                                  '{"logged": 0}', json.dumps({"logged": 0, "values": [1]})])
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path, note):
+@pytest.mark.parametrize("text", [None, b"", b"\xff", b"[]", b"{}",
+                                  b'{"logged": "x", "values": {}}',
+                                  b'{"logged": 0}', b'{"logged": 0, "values": [1]}'])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, text):
     path = Checkpoint(tmp_path).path
-    write_json(tmp_path / "config.json", {})
-    notes = {} if note is None else {"checkpoint": note}
-    path.parent.mkdir()
-    write_tensors(path, {"x": np.zeros(2)}, **notes)
+    noted = {} if text is None else {"json": np.frombuffer(text, np.uint8)}
+    write_tensors(path, {"x": np.zeros(2), **noted})
     with pytest.raises(ValueError, match=f"{path} is no checkpoint of a run; remove it"):
         Checkpoint(tmp_path).read()

@@ -198,15 +198,19 @@ def test_a_damaged_config_is_named(text, told, capsys):
 
 
 def test_an_interruption_is_one_line_too(monkeypatch, capsys):
-    def interrupted(argv):
+    """And tells how to go on, where there is something to go on with."""
+    def interrupted(*_):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("minirlhf.run.Run.follow", interrupted)
+    assert call("run", "--name", "a b", *FLAGS) == 130
+    again = f"go on with: minirlhf run --name 'a b' {' '.join(FLAGS)} --resume\n"
+    assert capsys.readouterr().err.endswith(f"\nminirlhf: interrupted; {again}")
+    assert call("run", "--name", "a b", *FLAGS, "--resume") == 130
+    assert capsys.readouterr().err.endswith(f"\nminirlhf: interrupted; {again}")
     monkeypatch.setattr(cli, "command", lambda name: interrupted)
-    assert call("run") == 130
-    told = capsys.readouterr().err
-    assert told == "\nminirlhf: interrupted; go on with: minirlhf run --resume\n"
-    assert call("run", "--name", "a b", "--resume") == 130
-    assert capsys.readouterr().err.endswith("go on with: minirlhf run --name 'a b' --resume\n")
+    assert call("report", "a b") == 130
+    assert capsys.readouterr().err == "\nminirlhf: interrupted\n"
 
 
 def test_a_number_that_is_not_finite_ends_a_command_with_one_line(monkeypatch, capsys):
@@ -445,6 +449,7 @@ def test_flags_are_measured_against_the_settings_that_quick_and_preferences_choo
     path = Path("x.jsonl").absolute()
     assert default_settings(["--seed", "1"]) == RunConfig()
     assert default_settings(["--quick"]) == quick(RunConfig())
+    assert default_settings(["--quick", "--no-quick"]) == RunConfig()
     assert default_settings(["--preferences", "x.jsonl"]) == text_settings(path)
     assert default_settings(["--preferences=x.jsonl", "--quick"]) == quick(text_settings(path))
     assert default_settings(["--prompts", "p", "--preferences", "x.jsonl", "--corpus=c",

@@ -232,3 +232,12 @@ def test_demonstrations_longer_than_the_context_are_noticed_before_anything_is_w
 def test_the_flag_has_its_help(capsys):
     assert call("run", "--help") == 0
     assert "start from the GPT-2 in this folder" in plain(capsys.readouterr().out)
+
+
+def test_a_stage_in_a_new_folder_needs_the_given_base_no_more(gpt2):
+    """What it starts from lies in the run, vocabulary and all."""
+    stages("--base", "gpt2", "--name", "a")
+    shutil.move("gpt2", "elsewhere")
+    assert call("ppo", "a", "--name", "b") == 0
+    assert files("runs/a")["runs/a/policy/model.safetensors"] == files(
+        "runs/b")["runs/b/policy/model.safetensors"]

@@ -20,7 +20,6 @@ from minirlhf.files import (
     read_json,
     read_jsonl,
     read_tensors,
-    read_tensors_and_notes,
     remove_temporary,
     replacing,
     replacing_folder,
@@ -227,15 +226,41 @@ def test_an_exception_leaves_the_old_folder_and_no_temporary_one(tmp_path):
     assert names(tmp_path) == ["model"] and names(tmp_path / "model") == []
 
 
+def test_an_older_folder_comes_back_if_the_exchange_is_interrupted(tmp_path, monkeypatch):
+    write_text(tmp_path / "model" / "old", "old")
+    real, calls = type(tmp_path).replace, []
+
+    def interrupted(self, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "model") as temporary:
+        (temporary / "new").write_text("new")
+        monkeypatch.setattr(type(tmp_path), "replace", interrupted)
+    assert names(tmp_path) == ["model"] and names(tmp_path / "model") == ["old"]
+
+
+def test_all_files_of_a_folder_are_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("minirlhf.files.flush", lambda path: flushed.append(path.name))
+    with replacing_folder(tmp_path / "model") as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "a").write_text("1")
+        (temporary / "b").write_text("2")
+    assert sorted(flushed) == ["a", "b"]
+
+
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
-    for kept in ("file", "model/weights", ".hidden", "x.tmp"):
+    for kept in ("file", "model/weights", ".hidden", "x.tmp", ".thesis.tmp", ".x.new-y.tmp"):
         write_text(tmp_path / kept, "kept")
     for left in (".file.new-123.tmp", "model/.weights.new-7.tmp"):
         (tmp_path / left).write_text("half")
     (tmp_path / ".model.old-5.tmp").mkdir()
     (tmp_path / ".model.old-5.tmp" / "weights").write_text("old")
     remove_temporary(tmp_path)
-    assert names(tmp_path) == [".hidden", "file", "model", "x.tmp"]
+    assert names(tmp_path) == [".hidden", ".thesis.tmp", ".x.new-y.tmp", "file", "model", "x.tmp"]
     assert names(tmp_path / "model") == ["weights"]
 
 
@@ -294,11 +319,6 @@ def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, monkeypa
     assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
 
 
-def test_notes_come_back_with_their_tensors(tmp_path, rng):
-    wanted = rng.normal(size=(2, 3))
-    write_tensors(tmp_path / "t", {"x": wanted}, told="one “text”")
-    tensors, notes = read_tensors_and_notes(tmp_path / "t")
-    assert notes == {"told": "one “text”"} and (tensors["x"] == wanted).all()
 @pytest.mark.parametrize("dtype, size", [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])
 def test_numbers_that_numpy_does_not_know_are_named_with_their_tensor(tmp_path, dtype, size):
     header = json.dumps({"a.b": {"dtype": dtype, "shape": [3],

@@ -1,5 +1,6 @@
 """An interrupted run goes on and ends in the same bits, wherever it died; nothing else is lost."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -135,6 +136,30 @@ def test_a_stage_of_its_own_is_resumed_too(left_alone, monkeypatch):
                 "report.html")), True))
 
 
+def test_a_stage_that_starts_over_never_goes_on_with_what_it_gave_up(left_alone, monkeypatch):
+    """Even if it is interrupted before its own first checkpoint: old steps had other settings."""
+    assert call("run", *SMALL) == 0
+    real, left = Checkpoint.tick, [0]
+
+    def die(self):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Died
+        real(self)
+
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "WORTH", 0.0)
+    for name, others, left[0] in (("a", [], 3), ("a", ["--ppo.beta", "0.7"], 1),
+                                  ("b", ["--ppo.beta", "0.7"], -1)):
+        again = ["ppo", name] if Path("runs", name).exists() else ["ppo", "toy", "--name", name]
+        with monkeypatch.context() as patch, contextlib.suppress(Died):
+            patch.setattr(Checkpoint, "tick", die)
+            assert call(*again, *others) == 0
+    assert call("ppo", "a", "--ppo.beta", "0.7", "--resume") == 0
+    a, b = contents("runs/a"), contents("runs/b")
+    assert {name for name in a if a[name] != b[name]} == {"environment.json"}
+
+
 # --- what a resumed run is and is not ------------------------------------------------------------
 
 def told_by(capsys, *argv) -> str:
@@ -197,6 +222,27 @@ def test_a_flag_left_out_is_another_flag(interrupted, capsys):
 def test_a_run_that_does_not_exist_is_not_resumed(capsys):
     assert "there is no run runs/toy" in told_by(capsys, "run", *SMALL, "--resume")
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("content", ["photos/a.jpg", "photos/.thesis.tmp", "photos"])
+def test_a_folder_that_is_no_run_is_not_taken_over(content, capsys):
+    Path(content).parent.mkdir(exist_ok=True)
+    Path(content).write_text("mine")
+    message = told_by(capsys, "run", "--out", ".", "--name", "photos", *SMALL, "--resume")
+    assert "there is no run photos" in message and Path(content).read_text() == "mine"
+
+
+def test_a_new_run_is_kept_from_others_from_its_first_moment_on(monkeypatch, capsys):
+    """While its data are read, another process may not resume it, or it would lose its folder."""
+    from minirlhf.run import Run
+
+    def check(self):
+        with pytest.raises(RuntimeError, match="another minirlhf"), locked(self.folder):
+            pass
+        raise ValueError("bad data")
+
+    monkeypatch.setattr(Run, "check", check)
+    assert "bad data" in told_by(capsys, "run", *SMALL) and not Path("runs").exists()
 
 
 def test_an_existing_run_is_not_begun_again_and_is_told_of_resume(interrupted, capsys):

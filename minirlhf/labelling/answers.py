@@ -4,10 +4,12 @@ A person's work is not to be asked for twice.  So the file only grows, every lin
 a kill left half-written is cut off, and one program at a time may write.
 """
 
+import errno
 import json
 import os
 from pathlib import Path
 
+from minirlhf.files import flush_folder
 from minirlhf.labels import parse
 
 try:
@@ -58,7 +60,7 @@ class AnswerFile:
                               f"({half} bytes)")
         elif data and not data.endswith(b"\n"):
             self.write(b"\n")
-        sync_folder(self.path.parent)
+        flush_folder(self.path.parent)
         return rows
 
     def append(self, row: dict) -> None:
@@ -69,6 +71,9 @@ class AnswerFile:
         self.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
     def write(self, line: bytes) -> None:
+        if not self.path.exists() or not os.path.samestat(os.stat(self.path),
+                                                          os.fstat(self.file.fileno())):
+            raise OSError(errno.ENOENT, "the file was removed or replaced", str(self.path))
         end = os.fstat(self.file.fileno()).st_size
         rest = memoryview(line)
         try:
@@ -81,14 +86,3 @@ class AnswerFile:
 
     def close(self) -> None:
         self.file.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that a new file's name is on disk as well, where the system lets us."""
-    if fcntl is None:
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -120,9 +120,10 @@ def answer_notes(session: Session) -> list[str]:
 def advice(run: Run) -> tuple[tuple[str, str], ...]:
     """What to do with the answers: (what, command) pairs."""
     path = run.folder / "labels.jsonl"
-    again = ["minirlhf", "label", run.folder.name, "--summary"]
-    if run.folder.parent != Path("runs"):
-        again += ["--out", str(run.folder.parent)]
+    out = [] if run.folder.parent == Path("runs") else ["--out", str(run.folder.parent)]
+    again = ["minirlhf", "label", run.folder.name, "--summary", *out]
+    report = ["minirlhf", "report", run.folder.name, *out]
     train = ["minirlhf", "run", "--preferences", str(path), "--name", "from-labels"]
     return (("See how often each model was preferred", shlex.join(again)),
+            ("Write it into the run's report", shlex.join(report)),
             ("Train a reward model on the answers, and what comes after it", shlex.join(train)))

@@ -17,7 +17,7 @@ FOUR = (("Policy", "policy", "the language model being updated"),
         ("Value model", "value", "expects the reward: the baseline of the advantage"),
         ("Reward model", "reward", "scores the responses; frozen"),
         ("Reference", "sft", "the frozen SFT model that the KL penalty measures from"))
-WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 
 
 def model_size(folder: Path) -> tuple[int, int] | None:

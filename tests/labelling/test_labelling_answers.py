@@ -171,3 +171,14 @@ def test_many_labelers_at_once_write_whole_lines(tmp_path):
     for thread in threads:
         thread.join()
     assert len(read_labels(tmp_path / "labels.jsonl")) == 6 * 3 * 5
+
+
+@pytest.mark.parametrize("gone", ["removed", "replaced"])
+def test_an_answer_to_a_file_that_is_gone_is_not_called_written(path, gone):
+    """It would be on no disk as soon as the program ends."""
+    file = AnswerFile(path)
+    path.unlink()
+    if gone == "replaced":
+        path.write_text("")
+    with pytest.raises(OSError, match="removed or replaced"):
+        file.append(label("b"))

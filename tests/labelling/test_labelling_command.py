@@ -154,7 +154,7 @@ def test_labelling_in_the_terminal_fills_the_file_and_goes_on_later(capsys, fold
     assert call("toy", "--terminal", "--labeler", "ana", "--pairs", "6") == 0
     out = capsys.readouterr().out
     assert "6 pairs, guidelines version minirlhf-1" in out and "ana: 3 of 6 pairs answered" in out
-    assert "minirlhf label toy --summary" in out
+    assert "minirlhf label toy --summary" in out and "minirlhf report toy" in out
     assert "minirlhf run --preferences runs/toy/labels.jsonl" in out
     typed(monkeypatch, "s\nl\nl\n")
     assert call("toy", "--terminal", "--labeler", "ana", "--pairs", "6") == 0
