@@ -87,15 +87,15 @@ CHAPTERS = (
                "Starts near 0, the mean of SFT replies, rises, and levels off.",
                "Falling: the learning rate or β is too high. Rising without an end: perhaps the "
                "policy has found a blind spot of the reward model. Only a judgement from outside "
-               "can tell.", "Ends between 0.55 and 0.95.", "+z.2f"),
+               "can tell.", "Ends between 0.4 and 0.95.", "+z.2f"),
          Curve("kl", "KL to the SFT model", "nats a reply",
                "Starts at 0, where the policy is the SFT model, rises and levels off.",
                "Climbing on: the policy drifts, and β should be larger. Staying at 0: nothing is "
-               "learned.", "Ends between 1 and 1.8."),
+               "learned.", "Ends between 0.9 and 1.8."),
          Curve("objective", "Objective: score − β·KL", "deviations",
                "Rises: this is what PPO is really asked for.",
                "Falling while the score rises: the reward is bought too dearly.",
-               "Ends between 0.3 and 0.65.", "+z.2f"),
+               "Ends between 0.2 and 0.65.", "+z.2f"),
          Curve("length", "Length", "tokens a reply",
                "May move at first, then settles.",
                "Climbing towards the limit: length itself is rewarded, or the policy has unlearned "
