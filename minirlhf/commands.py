@@ -84,10 +84,10 @@ def new_run(program: str, description: str, argv: Sequence[str], name: str = "to
 def resumable(program: str, argv: Sequence[str]) -> Iterator[str]:
     """Around what --resume can go on with: tell how, where it is interrupted or the disk is full.
 
-    Gives the command line.
+    Gives the command that began the run, which is this one but for --resume.
     """
-    command = shlex.join([*program.split(), *argv])
-    again = command if "--resume" in argv else f"{command} --resume"
+    command = shlex.join([*program.split(), *(flag for flag in argv if flag != "--resume")])
+    again = f"{command} --resume"
     try:
         yield command
     except KeyboardInterrupt as interruption:

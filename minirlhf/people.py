@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -44,7 +45,7 @@ class Comparisons:
     prompts_path: tyro.conf.Suppress[Path | None] = None
     vocab_size: int = 2048
     """tokens of the byte-level BPE vocabulary that is learned (beside --base none is)"""
-    max_tokens: int = 256
+    max_tokens: Annotated[int, tyro.conf.arg(aliases=["--max-tokens"])] = 256
     """longest prompt and reply together; longer rows are left out"""
     held_out: float = 0.15
     """share of conversations held out, half of them for validation, half for the test"""

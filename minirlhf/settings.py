@@ -196,7 +196,8 @@ def base_settings(config: RunConfig, folder: Path) -> RunConfig:
     if slower < 1:
         config = replace(config, sft=rates(config.sft, "lr"), reward=rates(config.reward, "lr"),
                          ppo=rates(config.ppo, "lr_policy", "lr_value"))
-    max_new = min(config.ppo.max_new, max(1, sizes.context * 2 // 3))
+    longest = sizes.context * 2 // 3 if config.text is None else sizes.context // 2
+    max_new = min(config.ppo.max_new, max(1, longest))       # the rest is for the prompts
     text = config.text and replace(
         config.text, max_tokens=min(config.text.max_tokens, sizes.context - max_new))
     return replace(config, base=Path(folder), text=text, ppo=replace(config.ppo, max_new=max_new),

@@ -34,7 +34,10 @@ with TemporaryDirectory() as left_alone, tqdm(total=kills, desc="kills") as bar:
             while death := live(Path(folder), flags, rng.choice(WAYS), rng=rng):
                 deaths.append(death)
                 bar.update()
-            runs, equal = runs + 1, equal + (contents(Path(folder)) == wanted)
+            found = contents(Path(folder))
+            different = {name for name, _ in wanted.items() ^ found.items()}
+            runs, equal = runs + 1, equal + (not different)
+            print(*(f"\ndifferent: {name}" for name in different), end="")
 
 print(f"\n| died in | kills | {' | '.join(WAYS)} | half-written files left | "
       "work lost, s: median | most |\n|---|---|---|---|---|---|---|---|")

@@ -143,7 +143,7 @@ def test_the_sizes_are_those_of_the_folder_and_the_rows_fit_them(gpt2):
     assert config == RunConfig(base=gpt2.absolute(), model=ModelSize(80, 8, 2, 1))
     text = options.default_settings(["--base", "gpt2", "--preferences", "x.jsonl"])
     plain = text_settings(Path("x.jsonl").absolute())
-    assert (text.text.max_tokens, text.ppo.max_new) == (80 - 48, 48)
+    assert (text.text.max_tokens, text.ppo.max_new) == (40, 40)
     change_json(gpt2 / "config.json", n_positions=1024)
     text = options.default_settings(["--base=gpt2", "--preferences", "x.jsonl"])
     assert text.text == plain.text and text.ppo == plain.ppo and text.model.context == 1024
@@ -209,7 +209,7 @@ def test_settings_that_say_other_sizes_than_the_folder_are_refused(gpt2, tmp_pat
     (["--base", "gpt2", "--ppo.max-new", "90"], "ppo.max_new (90 tokens) must fit model.context"),
     (["--base", "gpt2", "--ppo.max-new", "75"], "the longest prompt"),
     (["--base", "gpt2", "--preferences", "people.jsonl", "--text.max-tokens", "79"],
-     "text.max_tokens + ppo.max_new (127 tokens) must fit model.context (80)")])
+     "text.max_tokens + ppo.max_new (119 tokens) must fit model.context (80)")])
 def test_a_mistake_is_one_line_before_anything_is_written(argv, told, gpt2, people, capsys):
     assert told in plain(mistake(capsys, "run", *argv))
 
