@@ -22,7 +22,7 @@ from minirlhf.files import (
 from minirlhf.options import Continue, Finished, parse, parse_continue, parse_new
 from minirlhf.run import Run
 from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
-from minirlhf.settings import RunConfig, read_settings
+from minirlhf.settings import RunConfig
 
 
 def run_all(argv: Sequence[str]) -> None:
@@ -119,18 +119,16 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     stage, program = pipeline.STAGES[name], f"minirlhf {name}"
     args = parse_continue(program, stage.run.__doc__, argv)
     source = args.out / args.run
-    origin = open_run(source)
-    check_changes(name, source, args.settings)
+    check_changes(name, open_run(source), args.settings)
     origin = Run(source, args.settings)
     check_data(origin)
     for needed in stage.needs:
         origin.load(needed)
     if args.name is not None:
         place = in_new_folder(name, source, args)
-    elif args.resume:
-        place = partial(resumed_folder, source, args.settings)
     else:
-        start_stage(origin, stage)
+        if not args.resume:
+            start_stage(origin, stage)
         place = partial(resumed_folder, source, args.settings)
     with resumable(program, argv) as command, place(command) as run:
         yield run
@@ -159,17 +157,16 @@ def start_stage(run: Run, stage: pipeline.Step) -> None:
         write_json(run.folder / "config.json", asdict(run.config))
 
 
-def check_changes(name: str, source: Path, after: RunConfig) -> None:
+def check_changes(name: str, before: Run, after: RunConfig) -> None:
     """Raise ValueError for a changed setting that an earlier stage has already used.
 
     The run's config.json says how its models were made, and must stay true.
     """
     stages = list(pipeline.STAGES)
     used = {setting: stage for stage in stages[:stages.index(name)]
-            if pipeline.STAGES[stage].done(source)
+            if pipeline.STAGES[stage].done(before.folder)
             for setting in pipeline.STAGES[stage].settings}
-    before = read_settings(source / "config.json")
-    old, new = asdict(before), asdict(after)
+    old, new = asdict(before.config), asdict(after)
     for setting, stage in used.items():
         section, _, key = setting.partition(".")
         was, now = (d[section][key] if key else d[section] for d in (old, new))
