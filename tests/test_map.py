@@ -22,7 +22,7 @@ from minirlhf.labelling.command import Label
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
-         "your_model.md", "chat.md", "labelling.md"]
+         "your_model.md", "chat.md", "labelling.md", "interruption.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -104,7 +104,11 @@ def wrong_command(line: str) -> str | None:
         script, *argv = argv
         if not (ROOT / script).exists():
             return f"no file {script}"
-        kind = "run" if "new_run" in (ROOT / script).read_text(encoding="utf-8") else "plain"
+        source = (ROOT / script).read_text(encoding="utf-8")
+        if "argparse" in source:                                 # flags of its own
+            gone = [a for a in argv if a.startswith("-") and f'"{a}"' not in source]
+            return f"{script} has no flag {gone[0]}" if gone else None
+        kind = "run" if "new_run" in source else "plain"
     else:
         kind, *argv = argv
     if kind in ("plain", "report"):
