@@ -3,11 +3,12 @@
 A user's mistake ends with one clear message and status 2, never with a traceback.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from minirlhf import chat, commands, pipeline
+from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.labelling.command import label
 
@@ -44,8 +45,8 @@ setting with its meaning and default.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2 for a mistake that the user can mend)."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
-        print(OVERVIEW)
+    if not argv or argv[0] in ("-h", "--help", "--version"):
+        print(OVERVIEW if argv[:1] != ["--version"] else f"minirlhf {__version__}")
         return 0
     keep_freed_memory()
     try:
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         print(f"\nminirlhf: interrupted{notes(interruption)}", file=sys.stderr)
         return 130
+    except BrokenPipeError:                                  # `minirlhf run --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
         print(f"minirlhf: {problem}{notes(problem)}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 import errno
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ def run_all(argv: Sequence[str]) -> None:
     """
     started = time.monotonic()
     with begun("minirlhf run", run_all.__doc__, argv) as run:
+        if all(stage.done(run.folder) for stage in pipeline.STAGES.values()):
+            print(f"{run.folder} had come to its end already; this is what it found")
         for stage in pipeline.STAGES.values():
             if not stage.done(run.folder):
                 stage.run(run)
@@ -52,7 +55,8 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
             stage.run(run)
         if name == "evaluate":
             show(run)
-    print(f"written to {run.folder}: {', '.join(stage.makes)}")
+    made = [*stage.makes, *["report.html"] * (name == "evaluate")]
+    print(f"written to {run.folder}: {', '.join(made)}")
 
 
 def show(run: Run) -> None:
@@ -73,11 +77,18 @@ def write_report(argv: Sequence[str]) -> None:
 # --- the folder to work in -----------------------------------------------------------------------
 
 def new_run(program: str, description: str, argv: Sequence[str], name: str = "toy") -> Run:
-    """The new run folder of a program that is no command: for scripts."""
-    args = parse_new(program, description, argv, name)
-    if args.resume:
-        raise ValueError(f"{program} always starts anew; what can be resumed is `minirlhf run`")
-    return create(args.out / args.name, args.settings, shlex.join([program, *argv]))
+    """The new run folder of a program that is no command: for scripts.
+
+    A user's mistake ends the program with its message and status 2.
+    """
+    try:
+        args = parse_new(program, description, argv, name)
+        if args.resume:
+            raise ValueError("it always starts anew; what can be resumed is `minirlhf run`")
+        return create(args.out / args.name, args.settings, shlex.join([program, *argv]))
+    except (ValueError, RuntimeError, OSError) as problem:
+        print(f"{program}: {problem}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager

@@ -111,6 +111,8 @@ def base_config(folder: Path) -> ModelConfig:
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"--base {name}: the folder has no config.json; wanted one as "
                                 "save_pretrained writes it")
+    if (folder / "base" / "config.json").exists():
+        raise ValueError(f"--base {name}: that is a run; its base model is {folder / 'base'}")
     config = transformer.read_config(folder)
     if not (folder / "model.safetensors").exists():
         has = [file for file in ("model.safetensors.index.json", "pytorch_model.bin",

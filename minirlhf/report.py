@@ -36,8 +36,8 @@ NO_GOLD = """There is no gold score for real people's comparisons.  The score is
 own opinion, which PPO was made to raise: a rise shows that PPO works, not that replies are better.
 It is worth what the reward model is worth.  Compare its held-out accuracy with 0.5, a coin's, and
 with always picking the longer or the shorter reply: unless it is above all three by two standard
-errors or more, it has not been shown to have learned anything else.  Whether people prefer the new
-replies, only people can say."""
+errors or more, on 30 held-out prompts or more, it has not been shown to have learned anything else.
+Whether people prefer the new replies, only people can say."""
 
 
 def read_samples(folder: Path) -> list[dict]:
@@ -130,7 +130,8 @@ def examples_text(rows: Sequence[dict], per_kind: int = 1) -> str:
         lines.append(f"\n> {shortened(prompt)}")
         for name, row in replies.items():
             truth = f"gold {row['gold']:+.1f}  " if "gold" in row else ""
-            lines.append(f"  {TITLES.get(name, name):<5}{truth}{shortened(row['reply'])}")
+            lines.append(f"  {TITLES.get(name, name):<5}{truth}"
+                         f"{shortened(row['reply']) or '(says nothing)'}")
     return "\n".join(lines)
 
 

@@ -80,7 +80,9 @@ def open_run(folder: Path, **others) -> Run:
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"there is no run {folder}")
+        known = sorted(other.parent.name for other in path.parent.parent.glob("*/config.json"))
+        raise FileNotFoundError(f"there is no run {folder}"
+                                + f"; there are: {', '.join(known[:20])}" * bool(known))
     return Run(folder, replace(read_settings(path), **others))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import FLAGS, call, files, mistake, one_line, plain
 
+import minirlhf
 from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.options import default_settings
@@ -74,6 +75,11 @@ def test_the_settings_of_text_are_flags_too(capsys):
 def test_the_help_shows_the_defaults_that_hold(capsys):
     assert call("run", "--quick", "--help") == 0
     assert f"(default: {quick(RunConfig()).pretraining.steps})" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"minirlhf {minirlhf.__version__}\n"
 
 
 # --- mistakes ------------------------------------------------------------------------------------
@@ -169,6 +175,17 @@ def test_a_file_that_is_not_whole_or_not_utf8_is_named(capsys):
         capsys, "run", "--preferences", "people.jsonl.gz")
     Path("people.jsonl").write_bytes(good + good.replace(b"a", b"\xff"))
     assert "people.jsonl:2: not UTF-8" in one_line(capsys, "run", "--preferences", "people.jsonl")
+
+
+def test_a_missing_run_is_named_and_those_that_are_there(capsys, finished):
+    assert "there is no run runs/od; there are: old" in one_line(capsys, "ppo", "od")
+    assert "there is no run runs/od; there are: old" in one_line(capsys, "chat", "od")
+
+
+def test_a_pipe_that_is_closed_early_is_no_mistake():
+    ran = subprocess.run(f"{sys.executable} -m minirlhf.cli run --help | head -1", shell=True,
+                         capture_output=True, text=True)
+    assert ran.stderr == ""
 
 
 def test_a_missing_run_is_named(capsys):

@@ -241,3 +241,8 @@ def test_a_stage_in_a_new_folder_needs_the_given_base_no_more(gpt2):
     assert call("ppo", "a", "--name", "b") == 0
     assert files("runs/a")["runs/a/policy/model.safetensors"] == files(
         "runs/b")["runs/b/policy/model.safetensors"]
+
+
+def test_a_run_given_as_a_base_is_told_where_its_base_is(gpt2, capsys):
+    assert call("pretrain", "--base", "gpt2", "--name", "a", *FLAGS) == 0
+    assert "its base model is runs/a/base" in one_line(capsys, "run", "--base", "runs/a")

@@ -411,7 +411,10 @@ def test_without_a_truth_the_page_says_what_cannot_be_concluded(made):
     (0.68, "not been shown to have learned anything else")])
 def test_a_reward_model_of_people_has_learned_if_it_beats_coin_and_length_by_two_errors(
         accuracy, verdict):
-    row = OF_PEOPLE["all"] | {"accuracy": accuracy}
+    row = OF_PEOPLE["all"] | {"accuracy": accuracy, "prompts": 30}
+    few = results.learned({"all": row | {"prompts": 29}})
+    assert "on 29 held-out prompts" in few and "nothing can be concluded" in few
+    assert "shown" not in few
     assert f"So the reward model has {verdict}." in results.learned({"all": row})
     for baseline in ("longer", "shorter"):
         assert "has not been" in results.learned({"all": row | {baseline: 0.69}})

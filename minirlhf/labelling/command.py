@@ -71,7 +71,7 @@ def label(argv: Sequence[str]) -> None:
     page.flask()
     with page.listen(args.port) as listening:
         label_with(run, args, models, guidelines, lambda session: page.serve(
-            page.Page(session, name, advice(run)), listening, args.open))
+            page.Page(session, name, advice(run, args.split)), listening, args.open))
 
 
 def label_with(run: Run, args: Label, models, guidelines, show) -> None:
@@ -84,7 +84,7 @@ def label_with(run: Run, args: Label, models, guidelines, show) -> None:
             print(note)
         show(session)
         for note in [*answer_notes(session),
-                     *(f"{what}:\n  {command}" for what, command in advice(run))]:
+                     *(f"{what}:\n  {command}" for what, command in advice(run, args.split))]:
             print(note)
 
 
@@ -117,13 +117,18 @@ def answer_notes(session: Session) -> list[str]:
             for name, said in sorted(session.said.items())]
 
 
-def advice(run: Run) -> tuple[tuple[str, str], ...]:
-    """What to do with the answers: (what, command) pairs."""
+def advice(run: Run, split: str) -> tuple[tuple[str, str], ...]:
+    """What to do with the answers: (what, command) pairs.  Those on held-out prompts measure; those
+    on training prompts can also be learned from."""
     path = run.folder / "labels.jsonl"
     out = [] if run.folder.parent == Path("runs") else ["--out", str(run.folder.parent)]
     again = ["minirlhf", "label", run.folder.name, "--summary", *out]
     report = ["minirlhf", "report", run.folder.name, *out]
-    train = ["minirlhf", "run", "--preferences", str(path), "--name", "from-labels"]
+    more = ["minirlhf", "label", run.folder.name, "--split", "train", *out]
+    train = ["minirlhf", "run", "--preferences", str(path), "--name", "from-people"]
+    learn = (("Train a reward model on the answers, and what comes after it", shlex.join(train))
+             if split == "train" else
+             ("Collect answers to learn from, on training prompts", shlex.join(more)))
     return (("See how often each model was preferred", shlex.join(again)),
             ("Write it into the run's report", shlex.join(report)),
-            ("Train a reward model on the answers, and what comes after it", shlex.join(train)))
+            learn)

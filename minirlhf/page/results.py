@@ -39,17 +39,25 @@ def headline(found: dict[str, dict[str, float]]) -> str:
             "counting half.")
 
 
+ENOUGH = 30
+"""prompts from which a standard error says how far to trust a mean; of four it may well be 0"""
+
+
 def learned(accuracy: dict[str, dict]) -> str:
     """Whether a reward model of people's choices has been shown to have learned something."""
     if "longer" not in accuracy.get("all", {}):
         return ""
     row = accuracy["all"]
+    prompts = row.get("prompts", row["pairs"])
     beaten = row["accuracy"] - 2 * row["standard_error"] > max(0.5, row["longer"], row["shorter"])
-    return (f"<p><strong>In this run</strong> the accuracy is {number(row['accuracy'], '.3f')} ± "
-            f"{number(row['standard_error'], '.3f')}, beside {row['longer']:.3f} for the longer "
-            f"and {row['shorter']:.3f} for the shorter reply. So the reward model has "
-            + ("been shown to have learned something" if beaten else
-               "not been shown to have learned anything") + " else.</p>")
+    verdict = (f"Of so few prompts nothing can be concluded: {ENOUGH} are the least."
+               if prompts < ENOUGH else "So the reward model has " + (
+                   "been shown to have learned something" if beaten else
+                   "not been shown to have learned anything") + " else.")
+    return (f"<p><strong>In this run</strong> the accuracy on {prompts} held-out prompts is "
+            f"{number(row['accuracy'], '.3f')} ± {number(row['standard_error'], '.3f')}, beside "
+            f"{row['longer']:.3f} for the longer and {row['shorter']:.3f} for the shorter reply. "
+            f"{verdict}</p>")
 
 
 def headline_html(rows: Sequence[dict], accuracy: dict[str, dict]) -> str:

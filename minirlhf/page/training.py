@@ -63,7 +63,7 @@ CHAPTERS = (
                "be foreseen.",
                "Close to 0, it knows the demonstrations by heart, their mistakes too. Still high "
                "at the end, it had too few steps.",
-               "Starts at 3.5 to 5.5, ends between 0.1 and 0.25."),)),
+               "Starts at 3.4 to 5.7, ends between 0.1 and 0.25."),)),
     Chapter(
         "reward model", "reward", "Stage 2: Training the Reward Model",
         "Stage 2 (Reward Model) teaches a separate model to score answers the way a human would.",
@@ -104,7 +104,7 @@ CHAPTERS = (
                "Wavers, and stays clearly above 0.",
                "Falling to 0: every prompt gets one single reply, and there is nothing left to "
                "compare. Climbing step after step: the policy is pushed towards noise.",
-               "Between 0.14 and 0.3."),
+               "Between 0.14 and 0.35."),
          Curve("explained_variance", "Explained variance", "at most 1",
                "How much of the differences between returns the value model foresees. Negative "
                "at first, for it has never been asked for an expectation in the middle of a reply; "

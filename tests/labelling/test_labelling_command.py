@@ -149,13 +149,19 @@ def test_help_names_every_flag(capsys):
     assert cli.main([]) == 0 and "  minirlhf label RUN " in capsys.readouterr().out
 
 
+def test_answers_on_training_prompts_are_to_be_learned_from(capsys, folder, monkeypatch):
+    typed(monkeypatch, "l\n")
+    assert call("toy", "--terminal", "--labeler", "ana", "--pairs", "2", "--split", "train") == 0
+    assert "minirlhf run --preferences runs/toy/labels.jsonl" in capsys.readouterr().out
+
+
 def test_labelling_in_the_terminal_fills_the_file_and_goes_on_later(capsys, folder, monkeypatch):
     typed(monkeypatch, "l\nr\nt\n")
     assert call("toy", "--terminal", "--labeler", "ana", "--pairs", "6") == 0
     out = capsys.readouterr().out
     assert "6 pairs, guidelines version minirlhf-1" in out and "ana: 3 of 6 pairs answered" in out
     assert "minirlhf label toy --summary" in out and "minirlhf report toy" in out
-    assert "minirlhf run --preferences runs/toy/labels.jsonl" in out
+    assert "minirlhf label toy --split train" in out and "run --preferences" not in out
     typed(monkeypatch, "s\nl\nl\n")
     assert call("toy", "--terminal", "--labeler", "ana", "--pairs", "6") == 0
     out = capsys.readouterr().out
