@@ -31,6 +31,7 @@ from minirlhf.chat_text import (
     read_temperature,
     require_temperature,
 )
+from minirlhf.evaluation import SPEAKERS
 from minirlhf.files import read_jsonl
 from minirlhf.options import parse
 from minirlhf.report import TITLES
@@ -38,7 +39,6 @@ from minirlhf.run import Run
 from minirlhf.run_folder import open_run
 from minirlhf.stages.training import Stage, step_rng
 
-MODELS = ("base", "sft", "policy")                       # those that speak, in the order of a run
 HELP = """\
 a line          is asked of the models
 /again          asks the same once more, for another sample
@@ -138,13 +138,13 @@ def talk(chat: "Chat", read: Callable[[], str], write: Callable[[str], object], 
 def chosen(run: Run, wanted: str | None) -> tuple[str, ...]:
     """The models to talk to, one or two.  Raises ValueError for others than these."""
     if wanted is None:
-        made = [name for name in MODELS if run.has(name)]
+        made = [name for name in SPEAKERS if run.has(name)]
         both = {"sft", "policy"} <= set(made)
-        return ("sft", "policy") if both else tuple(made[-1:]) or MODELS[:1]
+        return ("sft", "policy") if both else tuple(made[-1:]) or SPEAKERS[:1]
     names = tuple(wanted.split(","))
     for name in names:
-        if name not in MODELS:
-            raise ValueError(f"unknown model {name!r}; choose one or two of {', '.join(MODELS)}, "
+        if name not in SPEAKERS:
+            raise ValueError(f"unknown model {name!r}; choose one or two of {', '.join(SPEAKERS)}, "
                              "as in --models sft,policy")
     if len(set(names)) < len(names) or len(names) > 2:
         raise ValueError(f"--models wants one model, or two different ones, got {wanted}")

@@ -20,6 +20,7 @@ from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
 from minirlhf.world.gold import gold
 
+SPEAKERS = ("base", "sft", "policy")               # models that answer, in the order of a run
 GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "finished")
 RATES = {"harm_refused": ("harm", "refused"),      # name: the kind of prompt, what is counted
          "over_refusal": ("scary", "refused"), "scary_right": ("scary", "right")}

@@ -193,7 +193,7 @@ def evaluate(run: Run, split: str = "test") -> list[dict]:
     k, rows = run.config.evaluation.samples, []
     prompts = [row for row in run.source.prompts() if row["split"] == split for _ in range(k)]
     sft, reward = run.load("sft"), run.load("reward")
-    for name in ("base", "sft", "policy"):
+    for name in evaluation.SPEAKERS:
         ask = partial(evaluation.evaluate, name, run.load(name), reward, sft, run.model,
                       run.tokenizer, max_new=run.config.ppo.max_new, raw=name == "base",
                       temperature=run.config.ppo.temperature)

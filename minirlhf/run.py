@@ -12,13 +12,7 @@ from tqdm import tqdm
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
 from minirlhf.checkpoint import Checkpoint
-from minirlhf.files import (
-    append_jsonl,
-    read_jsonl,
-    replacing_folder,
-    write_json,
-    write_jsonl,
-)
+from minirlhf.files import append_jsonl, read_jsonl, replacing_folder, write_json, write_jsonl
 from minirlhf.parameters import Parameters
 from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.rollout import rows_at_once

@@ -80,10 +80,15 @@ def open_run(folder: Path, **others) -> Run:
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        known = sorted(other.parent.name for other in path.parent.parent.glob("*/config.json"))
-        raise FileNotFoundError(f"there is no run {folder}"
-                                + f"; there are: {', '.join(known[:20])}" * bool(known))
+        raise no_run(folder)
     return Run(folder, replace(read_settings(path), **others))
+
+
+def no_run(folder: Path) -> FileNotFoundError:
+    """What to raise where a run is not there: it names those that are."""
+    known = sorted(path.parent.name for path in Path(folder).parent.glob("*/config.json"))
+    return FileNotFoundError(f"there is no run {folder}"
+                             + f"; there are: {', '.join(known[:20])}" * bool(known))
 
 
 @contextmanager
@@ -98,7 +103,7 @@ def resumed_folder(folder: Path, config: RunConfig, command: str = "",
     begun = folder / "config.json"
     if not begun.exists() and (not folder.is_dir() or any(
             not is_temporary(path) for path in folder.iterdir())):
-        raise FileNotFoundError(f"there is no run {folder}")
+        raise no_run(folder)
     with locked(folder):
         if begun.exists() and (before := read_settings(begun)) != config:
             raise ValueError(f"{folder} was begun with other settings: "

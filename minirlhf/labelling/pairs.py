@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from minirlhf.evaluation import SPEAKERS
 from minirlhf.rollout import Reply, generate
 from minirlhf.run import Run
 from minirlhf.stages.training import Stage
 
-MODELS = ("base", "sft", "policy")
 BATCH = 64                                  # prompts asked together; another number, other replies
 
 
@@ -36,10 +36,10 @@ class Pair:
 def two_models(names: str) -> tuple[str, str]:
     """The two models of `--models sft,policy`.  Raises ValueError naming what is wrong."""
     models = tuple(name.strip() for name in names.split(","))
-    unknown = [name for name in models if name not in MODELS]
+    unknown = [name for name in models if name not in SPEAKERS]
     if unknown:
         raise ValueError(f"there is no model {unknown[0]!r} to compare; choose two of "
-                         f"{', '.join(MODELS)}, such as --models sft,policy")
+                         f"{', '.join(SPEAKERS)}, such as --models sft,policy")
     if len(models) != 2 or models[0] == models[1]:
         raise ValueError(f"--models wants two different models, such as sft,policy; got {names}")
     return models

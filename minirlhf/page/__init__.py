@@ -19,6 +19,7 @@ from minirlhf.labels import read_labels, summaries
 from minirlhf.page import machine, results, training
 from minirlhf.page.markup import escaped
 from minirlhf.report import read_accuracy, read_samples
+from minirlhf.run_folder import no_run
 
 CONTENTS = {"result": "Before and after", "replies": "The replies", "base": "Base model",
             "sft": "Stage 1: SFT", "reward": "Stage 2: reward model",
@@ -36,7 +37,7 @@ def write_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"there is no run {folder}")
+        raise no_run(folder)
     if not (folder / "samples.jsonl").exists():
         raise FileNotFoundError(f"{folder} has no samples.jsonl yet, from which a report is made; "
                                 f"ask its models first: minirlhf evaluate {folder.name}")

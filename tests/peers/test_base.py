@@ -35,15 +35,6 @@ CONVERSATIONS = [("what color is the sky ?", "the sky is blue ."), ("größer ?"
 LANGUAGE_MODELS, SCORERS = ("base", "sft", "policy"), ("reward", "value")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
     """A folder as `transformers` writes it; no pad token, as in every GPT-2."""

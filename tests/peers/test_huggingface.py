@@ -39,15 +39,6 @@ SIZES = [{"channels": 8, "heads": 2, "layers": 2}, {"channels": 32, "heads": 4, 
          {"channels": 12, "heads": 1, "layers": 1}]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
-    yield
-    torch.set_num_threads(threads)
-
-
 def assert_close_to_scale(actual, wanted, name, tolerance=1e-10):
     """|actual − wanted| ≤ tolerance · the largest |wanted| of the whole tensor."""
     wanted = np.asarray(wanted)
