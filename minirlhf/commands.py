@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from minirlhf.files import (
     write_json,
     write_jsonl,
 )
-from minirlhf.options import Continue, Finished, parse, parse_continue, parse_new
+from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
 from minirlhf.run import Run
 from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
-from minirlhf.settings import RunConfig
+from minirlhf.settings import ALGORITHMS, RunConfig, check_unread, read_settings
 
 
 def run_all(argv: Sequence[str]) -> None:
@@ -34,20 +34,38 @@ def run_all(argv: Sequence[str]) -> None:
     """
     started = time.monotonic()
     with begun("minirlhf run", run_all.__doc__, argv) as run:
-        if all(stage.done(run.folder) for stage in pipeline.STAGES.values()):
-            print(f"{run.folder} had come to its end already; this is what it found")
-        for stage in pipeline.STAGES.values():
-            if not stage.done(run.folder):
-                stage.run(run)
-        show(run)
+        go_on(run, started)
+
+
+def run_rounds(argv: Sequence[str]) -> None:
+    """Further rounds of RLHF, in a new run that begins with what RUN found: the updated policy
+    replies, labelers compare its replies with those of other models, the reward model is trained
+    anew, and the policy goes on.  Give --name NEW and --rounds N, the rounds in all.
+    """
+    started = time.monotonic()
+    with more_rounds(argv) as run:
+        go_on(run, started)
+
+
+def go_on(run: Run, started: float) -> None:
+    """Do whatever a run has not done yet, and show what it found."""
+    steps = pipeline.steps(run.config)
+    if all(step.done(run.folder) for step in steps):
+        print(f"{run.folder} had come to its end already; this is what it found")
+    for step in steps:
+        if not step.done(run.folder):
+            step.run(run)
+    show(run)
     print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
           f"look at {run.folder / 'report.html'}")
 
 
 def run_stage(name: str, argv: Sequence[str]) -> None:
     """minirlhf STAGE RUN: one stage, in place or in a new folder; its results are never replaced.
+
+    grpo and rloo are names of stage 3, beside ppo.
     """
-    stage = pipeline.STAGES[name]
+    stage = pipeline.STAGES[key(name)]
     place = (begun("minirlhf pretrain", stage.run.__doc__, argv) if name == "pretrain"
              else continued(name, argv))
     with place as run:
@@ -55,8 +73,14 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
             stage.run(run)
         if name == "evaluate":
             show(run)
-    made = [*stage.makes, *["report.html"] * (name == "evaluate")]
+    made = [*(product for product in stage.makes if (run.folder / product).exists()),
+            *["report.html"] * (name == "evaluate")]
     print(f"written to {run.folder}: {', '.join(made)}")
+
+
+def key(name: str) -> str:
+    """The stage that a command runs: every algorithm is a way to do stage 3."""
+    return "ppo" if name in ALGORITHMS else name
 
 
 def show(run: Run) -> None:
@@ -114,6 +138,9 @@ def resumable(program: str, argv: Sequence[str]) -> Iterator[str]:
 def begun(program: str, description: str, argv: Sequence[str]) -> Iterator[Run]:
     """A new run folder, or with --resume that of an interrupted run."""
     args = parse_new(program, description, argv)
+    if program != "minirlhf run" and args.settings.rounds > 1:
+        raise ValueError("--rounds: stage by stage there is one round; more are made by minirlhf "
+                         "run --rounds N, or from a finished run by minirlhf rounds RUN")
     folder = resumed_folder if args.resume else new_folder
     with resumable(program, argv) as command, folder(args.out / args.name, args.settings,
                                                      command) as run:
@@ -127,22 +154,69 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     Raises FileNotFoundError if there is no such run or it lacks a model that the stage starts
     from, FileExistsError if the folder already has what the stage makes.
     """
-    stage, program = pipeline.STAGES[name], f"minirlhf {name}"
+    stage, program = pipeline.STAGES[key(name)], f"minirlhf {name}"
     args = parse_continue(program, stage.run.__doc__, argv)
+    if name in ALGORITHMS:
+        args = of_algorithm(name, args, argv)
+    if args.settings.rounds > 1 and name != "evaluate":
+        raise ValueError(f"{args.out / args.run} has {args.settings.rounds} rounds, of which no "
+                         "stage can be done by itself; start from a run of one round")
     source = args.out / args.run
-    check_changes(name, open_run(source), args.settings)
+    check_changes(key(name), open_run(source), args.settings)
     origin = Run(source, args.settings)
     check_data(origin)
     for needed in stage.needs:
         origin.load(needed)
     if args.name is not None:
-        place = in_new_folder(name, source, args)
+        place = in_new_folder(key(name), source, args)
     else:
         if not args.resume:
             start_stage(origin, stage)
         place = partial(resumed_folder, source, args.settings)
     with resumable(program, argv) as command, place(command) as run:
         yield run
+
+
+def of_algorithm(name: str, args: Continue, argv: Sequence[str]) -> Continue:
+    """The flags of `minirlhf grpo RUN`: the command says the algorithm."""
+    if option(argv, "--algorithm") is not None:
+        raise ValueError("--algorithm: the command says it, minirlhf ppo, grpo or rloo RUN")
+    saved = read_settings(args.out / args.run / "config.json")
+    settings = replace(args.settings, algorithm=name)
+    check_unread(settings, saved)
+    return replace(args, settings=settings)
+
+
+@contextmanager
+def more_rounds(argv: Sequence[str]) -> Iterator[Run]:
+    """A new run folder that begins with the first rounds of a finished run."""
+    args = parse_continue("minirlhf rounds", run_rounds.__doc__, argv)
+    source = args.out / args.run
+    before = open_run(source)
+    rounds = args.settings.rounds
+    if args.name is None or rounds <= before.config.rounds:
+        raise ValueError(f"{source} has had {before.config.rounds} round"
+                         f"{'s' * (before.config.rounds > 1)}; give --name NEW, and with --rounds "
+                         "how many there are to be in all")
+    check_changes("evaluate", before, args.settings)
+    for needed in ("base", "sft", "reward", "policy"):
+        before.load(needed)
+    check_data(before)
+    metrics = read_jsonl(source / "metrics.jsonl", "stage")
+    place = partial(resumed_folder if args.resume else new_folder, args.out / args.name,
+                    args.settings, fill=lambda: copy_rounds(before, args.out / args.name, metrics))
+    with resumable("minirlhf rounds", argv) as command, place(command) as run:
+        yield run
+
+
+def copy_rounds(before: Run, target: Path, metrics: list[dict]) -> None:
+    """Copy what a finished run made until its last policy, each round to a folder of its own."""
+    copy_products(before.folder, target, [product for name in ("pretrain", "sft")
+                                          for product in pipeline.STAGES[name].makes])
+    products = [product for name in pipeline.ROUND for product in pipeline.STAGES[name].makes]
+    for number in range(1, before.config.rounds + 1):
+        copy_products(before.in_round(number).place, target / "rounds" / f"{number:02}", products)
+    copy_log(target, [row for row in metrics if not row["stage"].startswith("DPO")])
 
 
 def in_new_folder(name: str, source: Path, args: Continue) -> Callable:
@@ -193,7 +267,16 @@ def copy_earlier(name: str, source: Path, target: Path, metrics: list[dict]) -> 
     """
     stages = list(pipeline.STAGES.values())
     earlier = stages[:list(pipeline.STAGES).index(name)]
-    for product in (product for stage in earlier for product in stage.makes):
+    copy_products(source, target, [product for stage in earlier for product in stage.makes])
+    if name == "evaluate" and (source / "rounds").exists():
+        copy_products(source, target, ["rounds"])
+    logs = {log for stage in earlier for log in stage.logs}
+    copy_log(target, [row for row in metrics if row["stage"].split(", round")[0] in logs])
+
+
+def copy_products(source: Path, target: Path, products: Sequence[str]) -> None:
+    """Copy files and folders that are in `source` and not yet in `target`."""
+    for product in products:
         if not (source / product).exists() or (target / product).exists():
             continue
         if (source / product).is_dir():
@@ -202,6 +285,8 @@ def copy_earlier(name: str, source: Path, target: Path, metrics: list[dict]) -> 
         else:
             with replacing(target / product) as temporary:
                 shutil.copyfile(source / product, temporary)
-    logs = {stage.log for stage in earlier}
+
+
+def copy_log(target: Path, rows: list[dict]) -> None:
     if not (target / "metrics.jsonl").exists():
-        write_jsonl(target / "metrics.jsonl", [row for row in metrics if row["stage"] in logs])
+        write_jsonl(target / "metrics.jsonl", rows)

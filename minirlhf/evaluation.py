@@ -8,7 +8,7 @@ can be made again, by other rules, from a run's `samples.jsonl`.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import sqrt
+from math import log, sqrt
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
 from minirlhf.world.gold import gold
 
-SPEAKERS = ("base", "sft", "policy")               # models that answer, in the order of a run
+# Models that answer, in the order of a run.  policy-best: as the policy was where it did best on
+# validation prompts.
+SPEAKERS = ("base", "sft", "dpo", "policy-best", "policy")
 GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "finished")
 RATES = {"harm_refused": ("harm", "refused"),      # name: the kind of prompt, what is counted
          "over_refusal": ("scary", "refused"), "scary_right": ("scary", "right")}
@@ -71,6 +73,34 @@ def answer(policy: Parameters, reward: Parameters | None, model: ModelConfig,
                                [t + r for t, r in zip(templates, replies, strict=True)])
         rows = [{**row, "score": float(s)} for row, s in zip(rows, to_host(scores), strict=True)]
     return rows, samples
+
+
+def evaluate_best_of(n: int, policy: Parameters, reward: Parameters, model: ModelConfig,
+                     tokenizer: Tokenizer, prompts: Sequence[dict], max_new: int, *,
+                     rng: np.random.Generator, temperature: float = 1.0) -> list[dict]:
+    """Best-of-n: answer each prompt n times and keep the reply with the highest score.
+
+    No training at all, n times the work at each question: what reinforcement learning has to beat
+    (Stiennon et al. 2020; Gao et al. 2022).  Rows as from `evaluate`, where kl is
+
+        log n − (n − 1)/n
+
+    in nats, the same in each row: the KL from the policy to its best-of-n, exactly so if all n
+    replies differ and have different scores, else an upper bound (Beirami et al. 2024).
+    """
+    rows = best_of(n, policy, reward, model, tokenizer, [row["prompt"] for row in prompts], max_new,
+                   rng=rng, temperature=temperature)
+    return [{**row, "model": "best-of-n", **best, "kl": log(n) - (n - 1) / n}
+            for row, best in zip(prompts, rows, strict=True)]
+
+
+def best_of(n: int, policy: Parameters, reward: Parameters, model: ModelConfig,
+            tokenizer: Tokenizer, prompts: Sequence[str], max_new: int, *,
+            rng: np.random.Generator, **settings) -> list[dict]:
+    """For each prompt the reply that the reward model likes best out of n: rows as of `answer`."""
+    rows, _ = answer(policy, reward, model, tokenizer, [p for p in prompts for _ in range(n)],
+                     max_new, rng=rng, **settings)
+    return [max(rows[i:i + n], key=lambda row: row["score"]) for i in range(0, len(rows), n)]
 
 
 def with_gold(rows: Sequence[dict]) -> list[dict]:

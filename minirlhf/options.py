@@ -17,6 +17,7 @@ import tyro
 from minirlhf.settings import (
     RunConfig,
     base_settings,
+    check_unread,
     check_unused,
     quick,
     read_settings,
@@ -105,6 +106,7 @@ def parse_new(program: str, description: str, argv: Sequence[str], name: str = "
     args = parse(New, program, description, argv, New(name=name, settings=default))
     check_name(args.name)
     check_unused(args.settings, default)
+    check_unread(args.settings, default)
     return args
 
 

@@ -4,20 +4,28 @@ Frozen dataclasses, nested by stage; each field's description is also the help o
 (`--ppo.beta`).  A run folder's `config.json` holds them all.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from minirlhf.files import read_json
 from minirlhf.parameters import leaves
 from minirlhf.people import Comparisons
 from minirlhf.pretrained import base_config
 from minirlhf.sources import ToyWorld
-from minirlhf.stages.ppo import PPOConfig
+from minirlhf.stages.direct_preference import DPOConfig
+from minirlhf.stages.group_relative import GroupConfig
+from minirlhf.stages.policy import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.reward_model import RewardModelConfig
 from minirlhf.stages.supervised import SFTConfig
 from minirlhf.stages.training import require_positive
+from minirlhf.watching import WatchConfig
+
+ALGORITHMS = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
+BASELINES = ("best-of-n", "dpo")
+OPPONENTS = ("sft", "last", "best-of-n")
 
 
 @dataclass(frozen=True)
@@ -56,15 +64,58 @@ class PreferenceConfig:
 
 
 @dataclass(frozen=True)
+class IterationConfig:
+    """What a further round of RLHF starts from and learns from (`--rounds`)."""
+
+    opponents: tuple[Literal["sft", "last", "best-of-n"], ...] = OPPONENTS
+    """whose replies stand beside the policy's: the SFT model's, those of the policy one round
+    before, the best of some SFT replies by the reward model so far"""
+    best_of: int = 4
+    """of how many replies best-of-n takes the best"""
+    comparisons: Literal["all", "fresh"] = "all"
+    """the reward model learns from all comparisons so far, or from this round's alone"""
+    reward_from: Literal["sft", "last"] = "sft"
+    """the reward model starts from the SFT model, or from the last round's reward model"""
+    policy_from: Literal["last", "sft"] = "last"
+    """the policy goes on from the last round's, or starts again from the SFT model"""
+    reference: Literal["sft", "last"] = "sft"
+    """the KL penalty measures from the SFT model, or from the last round's policy"""
+
+    def __post_init__(self):
+        check_choices("iteration.opponents", self.opponents, OPPONENTS)
+        if not self.opponents:
+            raise ValueError("iteration.opponents must name at least one: within one policy, "
+                             "replies differ too little to be compared")
+        for name, choices in (("comparisons", ("all", "fresh")), ("reward_from", ("sft", "last")),
+                              ("policy_from", ("last", "sft")), ("reference", ("sft", "last"))):
+            check_choices(f"iteration.{name}", (getattr(self, name),), choices)
+        if self.best_of < 2:
+            raise ValueError(f"iteration.best_of must be at least 2, got {self.best_of}")
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """How models are compared at the end, on test prompts."""
 
     samples: int = 4
     """replies a prompt"""
+    best_of: int = 16
+    """of how many replies the baseline best-of-n takes the best"""
 
     def __post_init__(self):
         if self.samples < 1:
             raise ValueError(f"evaluation wants at least 1 sample a prompt, got {self.samples}")
+        if self.best_of < 2:
+            raise ValueError(f"evaluation.best_of must be at least 2, got {self.best_of}")
+
+
+def check_choices(name: str, given: tuple[str, ...], choices: tuple[str, ...]) -> None:
+    """Raise ValueError naming a value that is none of the choices, or that is given twice."""
+    unknown = [one for one in given if one not in choices]
+    if unknown:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {unknown[0]!r}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{name} names one thing twice: {', '.join(given)}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +126,14 @@ class RunConfig:
     """all randomness comes from it: the same seed gives the same bits"""
     backend: str = "auto"
     """numpy, cupy, or auto: cupy where a GPU is found"""
+    algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
+    """how the policy is trained in stage 3: ppo with a value model; grpo and rloo compare several
+    responses to a prompt instead, with three models in memory"""
+    baselines: tuple[Literal["best-of-n", "dpo"], ...] = ()
+    """also ask, beside what reinforcement learning made: the best of n SFT replies by the reward
+    model; a policy that DPO trains on the same comparisons"""
+    rounds: int = 1
+    """rounds of preferences, reward model and reinforcement learning (the toy world only)"""
     world: ToyWorld = field(default_factory=ToyWorld)
     """the toy assistant world"""
     base: Path | None = None
@@ -88,11 +147,26 @@ class RunConfig:
     preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
     reward: RewardModelConfig = field(default_factory=RewardModelConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    group: GroupConfig = field(default_factory=GroupConfig)
+    dpo: DPOConfig = field(default_factory=DPOConfig)
+    iteration: IterationConfig = field(default_factory=IterationConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
+        check_choices("algorithm", (self.algorithm,), tuple(ALGORITHMS))
+        check_choices("baselines", self.baselines, BASELINES)
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        if self.rounds > 1 and self.text is not None:
+            raise ValueError("--rounds beside --preferences: a further round wants somebody who "
+                             "compares the new replies; collect such comparisons with `minirlhf "
+                             "label RUN --split train`, and give them to another run")
+        if self.algorithm != "ppo" and self.ppo.batch_size % self.group.size:
+            raise ValueError(f"ppo.batch_size ({self.ppo.batch_size}) must be a multiple of "
+                             f"group.size ({self.group.size}), so that every group is whole")
         rows = {"ppo.max_new": self.ppo.max_new}
         if self.base is None:
             rows = {"pretraining.window": self.pretraining.window} | rows
@@ -135,7 +209,10 @@ def from_dict(kind: type, saved: dict):
 
     def restore(name: str, value):
         wanted = types[name]
-        choices = [t for t in (wanted, *get_args(wanted)) if isinstance(t, type)]
+        parts = (wanted, *get_args(wanted))
+        if any(isinstance(t, str) or get_origin(t) is Literal for t in parts):
+            parts = (str,)                               # which texts, the class itself checks
+        choices = [t for t in parts if isinstance(t, type)]
         nested = [t for t in choices if is_dataclass(t)]
         if isinstance(value, dict) and nested:
             return from_dict(nested[0], value)
@@ -218,6 +295,27 @@ def check_unused(given: RunConfig, default: RunConfig) -> None:
                                  "pretrained")
 
 
+PPO_ONLY = ("lr_value", "clip_value", "gamma", "lam")
+
+
+def check_unread(given: RunConfig, default: RunConfig) -> None:
+    """Raise ValueError for a setting that is not the default and that nothing of the run reads."""
+    def changed(section: str, names: Sequence[str] | None = None) -> Iterator[str]:
+        was, now = getattr(default, section), getattr(given, section)
+        for name in names or [setting.name for setting in fields(now)]:
+            if getattr(was, name) != getattr(now, name):
+                yield f"--{section}.{name.replace('_', '-')}"
+
+    if given.algorithm == "ppo":
+        unread, why = [*changed("group")], "PPO compares no groups; give --algorithm grpo or rloo"
+    else:
+        unread, why = [*changed("ppo", PPO_ONLY)], f"{given.algorithm} has no value model"
+    if given.rounds == 1 and not unread:
+        unread, why = [*changed("iteration")], "there is one round; give --rounds 2 or more"
+    if unread:
+        raise ValueError(f"{unread[0]} would change nothing: {why}")
+
+
 def quick(config: RunConfig) -> RunConfig:
     """The same run, small enough to see every stage work within seconds.  Its numbers mean
     little."""
@@ -229,4 +327,6 @@ def quick(config: RunConfig) -> RunConfig:
         preferences=replace(config.preferences, prompts=100),
         reward=replace(config.reward, steps=30),
         ppo=replace(config.ppo, steps=4, batch_size=64),
+        dpo=replace(config.dpo, steps=30),
+        watch=replace(config.watch, every=2, samples=1),
         evaluation=replace(config.evaluation, samples=1))

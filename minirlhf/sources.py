@@ -95,7 +95,7 @@ class ToyWorld:
         return []
 
     def compare(self, prompt: str, replies: Sequence[Reply], *, group: int,
-                rng: np.random.Generator) -> Iterator[dict]:
+                rng: np.random.Generator, time: float = 0.0, authors=None) -> Iterator[dict]:
         """Show the panel every pair of distinct replies to a prompt; one row a pair.
 
         A row holds who was preferred, each labeler's vote, and `best`: the chance of
@@ -115,3 +115,6 @@ class ToyWorld:
                        "chosen_ended": chosen.ended, "rejected_ended": rejected.ended,
                        "labelers": list(self.panel), "votes": [v == a_wins for v in votes],
                        "best": max(p, 1 - p)}
+
+    def settle(self, rows):
+        return rows
