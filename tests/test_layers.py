@@ -29,6 +29,7 @@ ROWS = [                                            # from the machine up to the
     ["world"],
     ["evaluation"],
     ["conformance"],
+    ["wording"],
     ["labels"],
     ["text"],
     ["sources", "people", "pretrained"],
