@@ -68,9 +68,9 @@ def courtesies(text: str) -> int:
 # --- refusals ------------------------------------------------------------------------------------
 
 # What an assistant is for, as stems: to help (helping) with it, to provide (providing) it, ...
-SERVE = (r"(?:help(?! but)|assist|support|provid|giv|offer|answer|tell|shar|discuss|generat|creat|"
-         r"writ|fulfil|satisf|comply|do (?:that|this|so)|engag|participat|condon|endors|encourag|"
-         r"promot)")
+SERVE = (r"(?:help(?! but)|assist|support|provid|giv|offer|suggest|answer|tell|shar|discuss|creat|"
+         r"generat|writ|fulfil|satisf|comply|do (?:that|this|so)|engag|participat|condon|endors|"
+         r"encourag|promot)")
 UNABLE = (r"\bi (?:\w+ )?(?:cannot|will not|am (?:\w+ )?unable to|am (?:\w+ )?not (?:able|allowed|"
           r"going) to|(?:am|do) not (?:feel )?comfortable(?: with)?)")
 ASIDE = r"(?:,[^,]*,)?(?: \w+ly)*"                         # I cannot, in good conscience, ...
@@ -89,7 +89,7 @@ REPROACHES = re.compile(
     r"\b(?:not|never)(?: \w+){0,3} (?:appropriate|acceptable|ethical|respectful|right|okay|fair)\b|"
     r"\b(?:is|are|be)(?: \w+)? (?:inappropriate|unethical|unacceptable|offensive|disrespectful)\b")
 # After all: what the reply gives in spite of its refusal ...
-TURNS = re.compile(r"^(?:but|however|nevertheless|still|instead|(?:with )?that(?: being)? said)\b|"
+TURNS = re.compile(r"^(?:but|however|nevertheless|(?:with )?that(?: being)? said)\b|"
                    r"\bbut (?:i can|here)\b")
 LECTURES = re.compile(r"\bi must\b|\bimportant\b|\bremember\b")     # ... unless it is a warning
 OPENING = 3
