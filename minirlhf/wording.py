@@ -19,7 +19,7 @@ import re
 
 SHORT_FORMS = (                                            # in this order: "can't" ends in "n't"
     (r"\bcan't\b|\bcan not\b", "cannot"), (r"\bwon't\b", "will not"), (r"n't\b", " not"),
-    (r"'m\b", " am"), (r"\b(it|that)'s\b", r"\1 is"))
+    (r"'m\b", " am"), (r"'re\b", " are"), (r"\b(it|that)'s\b", r"\1 is"))
 
 
 def plain(text: str) -> str:
