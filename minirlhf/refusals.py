@@ -72,7 +72,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
                                  "first line; put quotes around a text with commas")
             yield where, row
     except csv.Error as problem:
-        raise ValueError(f"{path}:{reader.line_num}: not CSV ({problem})") from None
+        raise ValueError(f"{path}:{reader.reader.line_num}: not CSV ({problem})") from None
 
 
 def classified(row: dict, where: str = "") -> dict:
