@@ -11,6 +11,7 @@ from functools import partial
 from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.labelling.command import label
+from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
 
 OVERVIEW = """\
@@ -40,6 +41,7 @@ stage by stage, each continuing a run folder:
   minirlhf dpo RUN                a baseline: learn from the choices, without a reward model
   minirlhf evaluate RUN           ask all models the test prompts; table and report
   minirlhf report RUN             write the report of a run again, from what its folder holds
+  minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
 
 The same command with --resume goes on where it was interrupted.
@@ -80,7 +82,8 @@ def command(name: str) -> Callable:
              **{stage: partial(commands.run_stage, stage)
                 for stage in (*pipeline.STAGES, *ALGORITHMS)},
              "rounds": commands.run_rounds,
-             "report": commands.write_report, "chat": chat.command, "label": label}
+             "report": commands.write_report, "chat": chat.command, "label": label,
+             "refusals": refusals}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

@@ -19,12 +19,12 @@ import re
 
 SHORT_FORMS = (                                            # in this order: "can't" ends in "n't"
     (r"\bcan't\b|\bcan not\b", "cannot"), (r"\bwon't\b", "will not"), (r"n't\b", " not"),
-    (r"'m\b", " am"), (r"\b(it|that)'s\b", r"\1 is"))
+    (r"'m\b", " am"), (r"'re\b", " are"), (r"\b(it|that)'s\b", r"\1 is"))
 
 
 def plain(text: str) -> str:
-    """The text in one spelling: small letters, no short forms, no Markdown, single spaces, and
-    punctuation that touches the word before it.
+    """The text in one spelling: small letters, no short forms, no Markdown, single spaces or line
+    breaks, and punctuation that touches the word before it.
 
     "**I'm** sorry , I can’t"  ->  "i am sorry, i cannot"
     """
@@ -32,13 +32,13 @@ def plain(text: str) -> str:
     text = re.sub(r"[*_#>\"“”]+", " ", text)
     for short, long in SHORT_FORMS:
         text = re.sub(short, long, text)
-    text = re.sub(r"[^\S\n]+", " ", text)
-    return re.sub(r"\s+([.,!?:;])", r"\1", text).strip()
+    text = re.sub(r" ?\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text))
+    return re.sub(r"\s([.,!?:;])", r"\1", text).strip()
 
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text in its `plain` spelling.  A line ends one too; "1." alone is none."""
-    parts = re.split(r"(?<=[.!?])\s+|\s*\n\s*", plain(text))
+    parts = re.split(r"(?<=[.!?])\s|\n", plain(text))
     return [part for part in parts if re.search(r"[^\W\d]{2}", part)]
 
 
@@ -80,9 +80,9 @@ DECLINES = re.compile("|".join((
     rf"{UNABLE}[.!]?$",                                    # I cannot.
     r"\bi (?:must |have to )?(?:(?:\w+ly )?decline|refuse)\b",
     r"\b(?:sorry|apologi[sz]e|apologies),? but\b",         # sorry for what comes now
-    r"\b(?:against|not within|not in|outside|violates?)(?: \w+){0,3} my\b.*"
+    r"\b(?:against|not within|not in|outside|violates?)(?: \w+){0,3} my\b.{0,100}"
     r"\b(?:guidelines|programming|principles|values|ethics|polic)",
-    r"\bi do not have access to\b.*\b(?:personal|private|confidential)\b",
+    r"\bi do not have access to\b.{0,100}\b(?:personal|private|confidential)\b",
 )))
 # A verdict on what was asked: "it is not appropriate to ...", "that would be unethical".
 REPROACHES = re.compile(

@@ -18,11 +18,13 @@ import tyro
 
 from minirlhf import chat, options, pipeline
 from minirlhf.labelling.command import Label
+from minirlhf.refusals_command import Refusals
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
-         "your_model.md", "chat.md", "labelling.md", "interruption.md"]
+         "your_model.md", "chat.md", "labelling.md", "interruption.md",
+         "refusals.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -113,11 +115,12 @@ def wrong_command(line: str) -> str | None:
         kind, *argv = argv
     if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
-    if kind not in ("run", "chat", "label", *pipeline.STAGES):
+    if kind not in ("run", "chat", "label", "refusals", *pipeline.STAGES):
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
     default = (chat.Flags(tyro.MISSING) if kind == "chat"
                else Label(tyro.MISSING) if kind == "label"
+               else Refusals(tyro.MISSING) if kind == "refusals"
                else options.New(settings=options.default_settings(argv)) if starts
                else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()
