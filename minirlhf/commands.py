@@ -21,9 +21,10 @@ from minirlhf.files import (
     write_jsonl,
 )
 from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
+from minirlhf.presets import check_unread
 from minirlhf.run import Run
 from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
-from minirlhf.settings import ALGORITHMS, RunConfig, check_unread, read_settings
+from minirlhf.settings import ALGORITHMS, RunConfig, read_settings
 
 
 def run_all(argv: Sequence[str]) -> None:

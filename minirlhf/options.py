@@ -14,15 +14,8 @@ from typing import Annotated
 
 import tyro
 
-from minirlhf.settings import (
-    RunConfig,
-    base_settings,
-    check_unread,
-    check_unused,
-    quick,
-    read_settings,
-    text_settings,
-)
+from minirlhf.presets import base_settings, check_unread, check_unused, quick, text_settings
+from minirlhf.settings import RunConfig, read_settings
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.options import default_settings
 from minirlhf.people import Comparisons
-from minirlhf.settings import RunConfig, from_dict, quick, text_settings
+from minirlhf.presets import quick, text_settings
+from minirlhf.settings import RunConfig, from_dict
 from minirlhf.sources import ToyWorld
 
 

@@ -13,9 +13,10 @@ from test_cli import empty_folder  # noqa: F401
 
 from minirlhf import options, transformer
 from minirlhf.files import read_json, read_jsonl
+from minirlhf.presets import quick, text_settings
 from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.run import Run
-from minirlhf.settings import ModelSize, RunConfig, from_dict, quick, text_settings
+from minirlhf.settings import ModelSize, RunConfig, from_dict
 from minirlhf.text import load_tokenizer
 from minirlhf.world.prompts import SPLITS, prompts
 

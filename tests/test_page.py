@@ -19,7 +19,8 @@ from minirlhf import page, report, transformer
 from minirlhf.files import write_json, write_jsonl
 from minirlhf.page import figures, machine, markup, results, training
 from minirlhf.parameters import count
-from minirlhf.settings import RunConfig, text_settings
+from minirlhf.presets import text_settings
+from minirlhf.settings import RunConfig
 
 STAGES = {"pretraining": ("loss",), "SFT": ("loss",), "reward model": ("loss",),
           "PPO": ("score", "kl", "objective", "length", "entropy", "explained_variance",

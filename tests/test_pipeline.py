@@ -13,17 +13,11 @@ from helpers import SAMPLES, sample
 from minirlhf import evaluation, page, pipeline, report, rollout, transformer
 from minirlhf.evaluation import GOLD_PARTS
 from minirlhf.files import read_json, read_jsonl, write_jsonl
+from minirlhf.presets import text_settings
 from minirlhf.rollout import generate, score_replies
 from minirlhf.run import Run
 from minirlhf.run_folder import create
-from minirlhf.settings import (
-    EvaluationConfig,
-    ModelSize,
-    PreferenceConfig,
-    RunConfig,
-    from_dict,
-    text_settings,
-)
+from minirlhf.settings import EvaluationConfig, ModelSize, PreferenceConfig, RunConfig, from_dict
 from minirlhf.sources import ToyWorld
 from minirlhf.stages import ppo, pretraining, reward_model, supervised
 from minirlhf.stages.ppo import PPOConfig

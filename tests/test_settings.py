@@ -8,15 +8,8 @@ import pytest
 
 from minirlhf.files import read_json, write_json
 from minirlhf.people import Comparisons
-from minirlhf.settings import (
-    EvaluationConfig,
-    ModelSize,
-    PreferenceConfig,
-    RunConfig,
-    from_dict,
-    quick,
-    text_settings,
-)
+from minirlhf.presets import quick, text_settings
+from minirlhf.settings import EvaluationConfig, ModelSize, PreferenceConfig, RunConfig, from_dict
 from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig

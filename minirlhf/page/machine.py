@@ -9,7 +9,8 @@ from typing import Any
 
 from minirlhf.files import read_shapes
 from minirlhf.page.markup import details, escaped, quotation, section, table, table_row
-from minirlhf.settings import RunConfig, text_settings
+from minirlhf.presets import text_settings
+from minirlhf.settings import RunConfig
 
 # --- four models in memory -----------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from labelled import TINY, untrained_run
 
 from minirlhf.labelling import pairs
 from minirlhf.labelling.pairs import Pair, sample_pairs, two_models
+from minirlhf.presets import text_settings
 from minirlhf.rollout import Reply, generate
 from minirlhf.run import Run
-from minirlhf.settings import text_settings
 from minirlhf.stages.training import Stage, step_rng
 
 
