@@ -69,9 +69,9 @@ def agreement(argv: Sequence[str]) -> None:
     if run is not None and run.source.simulated and path.name == "preferences.jsonl" and args.audit:
         checked = gold_choices(read_jsonl(path), args.audit, rng=np.random.default_rng(args.seed))
         reference = {item: choice for item, choice in checked.items() if choice != "tie"}
-        notes.append(f"gold checked {len(checked)} items and prefers one reply in {len(reference)} "
-                     "of them; the others, which no vote of this panel could match, are left out")
-    print("\n".join([f"{path}", *notes, "", agreement_text(votes, reference)]))
+        notes.append(f"audit: gold looked at {len(checked)} items and prefers one reply in "
+                     f"{len(reference)}; this panel knows no ties, so the others are left out")
+    print("\n".join([str(path), *notes, "", agreement_text(votes, reference)]))
 
 
 def votes_of(run: Run) -> tuple[Path, list[str]]:
@@ -126,20 +126,20 @@ def labelers_text(votes: Sequence[Vote], reference: Mapping[Hashable, str] | Non
     others, given = audit(votes), Counter(vote.labeler for vote in votes)
     audits = {} if reference is None else audit(votes, reference)
     width = max(8, *map(len, given))
-    quarters = f"in {BLOCKS} parts of time"
-    lines = [f"{'labeler':<{width}}{'votes':>8}{'as others':>16}"
-             + f"{'audit':>16}" * bool(audits) + f"  {quarters:<{5 * BLOCKS}}{'drift':>16}"]
+    lines = [f"{'labeler':<{width}}{'votes':>8}{'as others':>16}" + f"{'audit':>16}" * bool(audits)
+             + "  " + f"in {BLOCKS} parts of time".ljust(5 * BLOCKS) + f"{'drift':>16}"]
     for name, (when, right) in judged(votes, reference).items():
         line = drift(when, right)
         blocks = " ".join(f"{share:.2f}" for share in line.blocks)
         lines.append(f"{name:<{width}}{given[name]:>8}{share_text(others[name]):>16}"
                      + (f"{share_text(audits[name]):>16}" if audits else "")
                      + f"  {blocks:<{5 * BLOCKS}}{drift_text(line):>16}{mark(line)}")
-    return "\n".join([*lines, "± is one standard error.  As others: as most of the others, where "
-                      "most agree.", "Drift: change of the "
-                      + ("audited accuracy" if audits else "agreement with the others")
-                      + " from the first vote to the last; marked beyond 2 s.e. and from "
-                      f"{ENOUGH} votes on,", "which happens to one in twenty who do not drift."])
+    measured = "audited accuracy" if audits else "agreement with the others"
+    return "\n".join([
+        *lines, "± is one standard error.  As others: as most of the others, where most agree.",
+        f"Drift: change of the {measured} from first to last vote, in the order of the file;",
+        f"marked beyond 2 s.e. and from {ENOUGH} votes on, as happens to one in twenty who do not "
+        "drift."])
 
 
 def kappas_text(votes: Sequence[Vote]) -> str:
