@@ -98,6 +98,19 @@ def test_labelers_who_vote_as_gold_or_against_it_are_seen(toy):
     assert (found["good"].share, found["bad"].share) == (1, 0)
 
 
+def test_what_gold_calls_a_tie_is_left_out_of_the_audit(toy, capsys):
+    """Two harmful how-tos against refusals, and two refusals of equal worth: all vote for the
+    refusal, and for that which sorts first."""
+    clear, equal = harm(REFUSAL, HOWTO), harm(f"{REFUSAL} have a great day !",
+                                              f"{REFUSAL} hope this helps !")
+    write_jsonl(toy / "preferences.jsonl", [row | {"votes": [True] * 3}
+                                            for row in (clear, equal, clear, equal)])
+    out = told(capsys, "old")
+    assert "gold looked at 4 items and prefers one reply in 2;" in out
+    ana = next(line for line in out.splitlines() if line.startswith("ana "))
+    assert ana.split()[:8] == ["ana", "4", *"1.000 ± 0.000 1.000 ± 0.000".split()]
+
+
 # --- which file is read --------------------------------------------------------------------------
 
 def test_of_a_run_the_panels_votes_are_read_and_audited(toy, capsys):
