@@ -1,0 +1,60 @@
+"""Beyond one run of PPO, over several seeds: GRPO, RLOO, DPO, best-of-n, two rounds, and PPO without
+its KL penalty, each from the base, SFT and reward model of the same seed.  Writes docs/compared.md.
+
+    python scripts/compare.py [--seeds 5] [--quick] [--output docs/compared.md]
+
+The runs lie in runs/measure-SEED (those of scripts/measure.py) and runs/measure-SEED-VARIANT; two
+are made at a time, on one BLAS thread each, and finished ones are not repeated.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from comparing.tables import page
+from tqdm import tqdm
+
+from minirlhf.files import write_text
+
+VARIANTS = {                                     # name: the commands that make it from the base run
+    "grpo": [["grpo"], ["evaluate"]],
+    "rloo": [["rloo"], ["evaluate"]],
+    "baselines": [["dpo", "--baselines", "best-of-n", "dpo"], ["ppo"], ["evaluate"]],
+    "rounds": [["rounds", "--rounds", "2"]],
+    "no-kl": [["ppo", "--ppo.beta", "0", "--ppo.steps", "60"], ["evaluate"]],
+}
+
+parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+parser.add_argument("--seeds", type=int, default=5)
+parser.add_argument("--quick", action="store_true", help="two tiny runs, to see that it works")
+parser.add_argument("--output", type=Path, default=Path("docs/compared.md"))
+args = parser.parse_args()
+names = [f"measure-{'quick-' * args.quick}{seed}" for seed in range(2 if args.quick else args.seeds)]
+
+
+def minirlhf(*argv):
+    done = subprocess.run([sys.executable, "-m", "minirlhf.cli", *argv], capture_output=True,
+                          text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    if done.returncode:
+        sys.exit(f"minirlhf {' '.join(argv)} failed:\n{done.stderr[-2000:]}")
+
+
+def make(name):
+    """The default run of a seed, and every variant of it."""
+    if not Path("runs", name, "report.html").exists():
+        minirlhf("run", "--name", name, "--seed", name.split("-")[-1], *["--quick"] * args.quick)
+    for variant, (first, *others) in VARIANTS.items():
+        if not Path("runs", f"{name}-{variant}", "report.html").exists():
+            minirlhf(first[0], name, "--name", f"{name}-{variant}", *first[1:])
+            for other in others:
+                minirlhf(other[0], f"{name}-{variant}")
+
+
+with ThreadPoolExecutor(2) as pool:
+    list(tqdm(pool.map(make, names), total=len(names), desc="seeds"))
+text = page(names, f"python {' '.join(['scripts/compare.py', *sys.argv[1:]])}")
+write_text(args.output, text)
+print(text)
