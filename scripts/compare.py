@@ -1,5 +1,5 @@
-"""Beyond one run of PPO, over several seeds: GRPO, RLOO, DPO, best-of-n, two rounds, and PPO without
-its KL penalty, each from the base, SFT and reward model of the same seed.  Writes docs/compared.md.
+"""Beyond one run of PPO, over several seeds: GRPO, RLOO, DPO, best-of-n, two rounds, and PPO
+without its KL penalty, each from the same seed's base, SFT and reward model: docs/compared.md.
 
     python scripts/compare.py [--seeds 5] [--quick] [--output docs/compared.md]
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from minirlhf.files import write_text
 
-VARIANTS = {                                     # name: the commands that make it from the base run
+VARIANTS = {                              # name: the commands that make it from the base run
     "grpo": [["grpo"], ["evaluate"]],
     "rloo": [["rloo"], ["evaluate"]],
     "baselines": [["dpo", "--baselines", "best-of-n", "dpo"], ["ppo"], ["evaluate"]],
@@ -32,12 +32,14 @@ parser.add_argument("--seeds", type=int, default=5)
 parser.add_argument("--quick", action="store_true", help="two tiny runs, to see that it works")
 parser.add_argument("--output", type=Path, default=Path("docs/compared.md"))
 args = parser.parse_args()
-names = [f"measure-{'quick-' * args.quick}{seed}" for seed in range(2 if args.quick else args.seeds)]
+names = [f"measure-{'quick-' * args.quick}{seed}"
+         for seed in range(2 if args.quick else args.seeds)]
 
 
 def minirlhf(*argv):
-    done = subprocess.run([sys.executable, "-m", "minirlhf.cli", *argv], capture_output=True,
-                          text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    command = [sys.executable, "-m", "minirlhf.cli", *argv]
+    done = subprocess.run(command, capture_output=True, text=True,
+                          env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
     if done.returncode:
         sys.exit(f"minirlhf {' '.join(argv)} failed:\n{done.stderr[-2000:]}")
 

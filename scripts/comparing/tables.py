@@ -27,8 +27,8 @@ def page(names: list[str], command: str) -> str:
     folders = [Path("runs", name) for name in names]
     return "\n\n".join([
         f"# Compared\n\nTest prompts, {len(names)} seeds. Made by `{command}`, NumPy "
-        f"{np.__version__}; [what is compared](beyond_ppo.md). ± is a 95 % t-interval over seeds, of "
-        "differences paired by seed and prompt.", methods(folders), memory(folders[0]),
+        f"{np.__version__}; [what is compared](beyond_ppo.md). ± is a 95 % t-interval over seeds, "
+        "of differences paired by seed and prompt.", methods(folders), memory(folders[0]),
         rounds(folders), unleashed(folders), alarms(folders)]) + "\n"
 
 
@@ -79,14 +79,15 @@ def rounds(folders: list[Path]) -> str:
              "|---|---|---|---|---|"]
     for key in NUMBERS:
         one, two = (measured(folders, "-rounds", model, key) for model in ("round-1", "policy"))
+        by_seed = " ".join(f"{d:+.2f}" for d in two - one)
         lines.append(f"| {report.LINES[key][0]} | {one.mean():.3f} | {two.mean():.3f} | "
-                     f"{plus_minus(two - one)} | " + " ".join(f"{d:+.2f}" for d in two - one) + " |")
+                     f"{plus_minus(two - one)} | {by_seed} |")
     accuracy = [read_json(folder.with_name(f"{folder.name}-rounds")
                           / "rounds" / "02" / "reward" / "accuracy.json")["all"]
                 for folder in folders]
     old, new = (np.array([row[key] for row in accuracy]) for key in ("before", "accuracy"))
-    lines.append(f"\nOn the second round's fresh held-out comparisons the first reward model is right "
-                 f"in {old.mean():.3f}, the retrained one in {new.mean():.3f} of cases "
+    lines.append(f"\nOn the second round's fresh held-out comparisons the first reward model is "
+                 f"right in {old.mean():.3f}, the retrained one in {new.mean():.3f} of cases "
                  f"({plus_minus(new - old)}).")
     return "\n".join(lines)
 
