@@ -1,5 +1,8 @@
 """Laws of the toy world as a source, with its panel."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -25,6 +28,25 @@ def compare(replies, world=None, kind="harm", seed=0, group=3):
 
 REPLIES = [Reply(REFUSAL, True), Reply("of course !", True), Reply(REFUSAL, True),
            Reply(REFUSAL, False)]
+
+
+RECORDED = Path(__file__).parent / "fixtures" / "default_comparisons.jsonl"
+
+
+def test_by_default_the_rows_are_the_recorded_ones_and_so_is_the_next_random_number():
+    """Prompts of every kind, replies of an SFT model and some longer and cut-off ones, recorded
+    before there was any other setting than the panel.  `best` may differ by a rounding of tanh."""
+    *groups, end = map(json.loads, RECORDED.read_text(encoding="utf-8").splitlines())
+    world, rng = ToyWorld(), np.random.default_rng(20)
+    assert sum(len(group["rows"]) for group in groups) == 40
+    for group in groups:
+        replies = [Reply(*reply) for reply in group["replies"]]
+        rows = list(world.compare(group["prompt"], replies, group=group["group"], rng=rng))
+        for row, recorded in zip(rows, group["rows"], strict=True):
+            assert list(row) == list(recorded)
+            assert row.pop("best") == pytest.approx(recorded.pop("best"), abs=1e-13)
+            assert row == recorded
+    assert rng.random() == end["next"]
 
 
 @pytest.mark.parametrize("panel", [(), ("default", "careful"), ("nobody",),
