@@ -6,7 +6,7 @@ Frozen dataclasses, nested by stage; each field's description is also the help o
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from minirlhf.files import read_json
 from minirlhf.parameters import leaves
@@ -136,6 +136,7 @@ def from_dict(kind: type, saved: dict):
     def restore(name: str, value):
         wanted = types[name]
         choices = [t for t in (wanted, *get_args(wanted)) if isinstance(t, type)]
+        choices += [str] * (get_origin(wanted) is Literal)       # which word, the class checks
         nested = [t for t in choices if is_dataclass(t)]
         if isinstance(value, dict) and nested:
             return from_dict(nested[0], value)
