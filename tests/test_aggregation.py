@@ -112,7 +112,7 @@ def test_the_reliability_keeps_the_law(law):
     law(labeler_reliability)
 
 
-def em(prior=0.5, rounds=2000, hard=False, weigh=True, divide=True, mirror=True, start=None):
+def em(prior=0.5, rounds=400, hard=False, weigh=True, divide=True, mirror=True, start=None):
     """EM written once more, with places where it can be wrong."""
     def mutant(votes):
         votes = np.asarray(votes, dtype=float)
