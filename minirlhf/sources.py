@@ -13,12 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from minirlhf.aggregation import (
-    reliability_of,
-    vote_weights,
-    weighted_majority,
-    winning_probability,
-)
+from minirlhf import aggregation
 from minirlhf.rollout import Reply
 from minirlhf.tokens import Tokenizer, WordTokenizer
 from minirlhf.world import grammar
@@ -196,8 +191,8 @@ class ToyWorld:
         """
         if self.weighting == "majority" or not rows:
             return rows
-        reliability = reliability_of(rows)
-        weights = {name: float(vote_weights(p)) for name, p in reliability.items()}
+        reliability = aggregation.reliability_of(rows)
+        weights = {name: float(aggregation.vote_weights(p)) for name, p in reliability.items()}
         return [self._decided(row, weights) for row in rows]
 
     def _decided(self, row: dict, weights: dict[str, float]) -> dict:
@@ -207,7 +202,8 @@ class ToyWorld:
         best = self._best(panel, find(row["prompt"]), a, b,
                           [weights.get(name, 0.0) for name in self.panel])
         row = {**row, "best": best}
-        if weighted_majority(row["votes"], [weights[name] for name in row["labelers"]]):
+        if aggregation.weighted_majority(row["votes"],
+                                         [weights[name] for name in row["labelers"]]):
             return row
         sides = ("chosen", "rejected")
         turned = {f"{side}{part}": row[f"{other}{part}"]
@@ -233,7 +229,7 @@ class ToyWorld:
         if weights is None and drawn in (None, len(panel)):
             p = majority_probability(panel, asked, a, b)
         else:
-            p = winning_probability(
+            p = aggregation.winning_probability(
                 [labeler.preference_probability(asked, a, b) for labeler in panel],
                 [1.0] * len(panel) if weights is None else weights, drawn)
         return max(p, 1 - p)

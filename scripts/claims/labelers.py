@@ -2,9 +2,10 @@
 
     python scripts/claims/labelers.py runs/toy
 
-Needs `minirlhf preferences` of a run of the toy world.  All chances are exact, a mean over the
-run's pairs; only the tables of weights draw votes, under 20 seeds.  "Gold" is how often a vote goes
-to the reply with the higher gold score, over the pairs that differ in it.
+Needs `minirlhf preferences` of a run of the toy world.  "Gold" is how often a vote goes to the
+reply with the higher gold score, over the pairs that differ in it.  All chances are exact, a mean
+over the run's pairs; only the tables of weights draw votes, under 20 seeds: ± of an estimate is its
+deviation between them, ± of a difference its 95 % interval.
 """
 
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from minirlhf.aggregation import reliability_of, winning_probability
-from minirlhf.evaluation import with_gold
+from minirlhf.evaluation import interval, with_gold
 from minirlhf.files import read_jsonl
 from minirlhf.rollout import Reply
 from minirlhf.sources import ToyWorld
@@ -54,11 +55,13 @@ def majority(p: np.ndarray, drawn: int | None = None) -> np.ndarray:
 
 
 def people(pairs, differ):
-    print("\nlabeler     gold clear  gold unclear   at time 1, clear")
+    other = np.array([a["content"] != b["content"] for a, b in pairs])
+    print(f"\nlabeler   gold clear, on the {(other & differ).sum()} pairs of other content, "
+          "gold unclear, clear at time 1")
     for name, labeler in PERSONAS.items():
-        three = labeler, labeler.under("unclear"), labeler.at(1.0)
-        print(f"{name:10}" + "".join(f"{chances([one], pairs)[0][differ].mean():14.3f}"
-                                     for one in three))
+        clear, unclear, late = chances([labeler, labeler.under("unclear"), labeler.at(1.0)], pairs)
+        shares = (clear[differ], clear[differ & other], unclear[differ], late[differ])
+        print(f"{name:10}" + "".join(f"{share.mean():10.3f}" for share in shares))
 
 
 def guidelines(pairs, differ):
@@ -86,12 +89,9 @@ def weights(pairs):
     groups = {}
     for a, b in pairs:
         groups.setdefault((a["group"], a["prompt"]), {}).update({reply(a): a, reply(b): b})
-    for panel, drawn in ((("default", "careful", "rushed"), None),
-                         (("careful", "careless", "careless2"), None),
-                         (("default", "careful", "rushed", "tiring", "careless"), None),
-                         (("default", "careful", "rushed", "tiring", "careless"), 3)):
-        if "careless2" in panel:                 # a panel of which most do not look
-            panel = ("careful", "careless", "tiring")
+    five = ("default", "careful", "rushed", "tiring", "careless")
+    for panel, drawn in ((five[:3], None), (("careful", "tiring", "careless"), None), (five, None),
+                         (five, 3)):
         settle(groups, panel, drawn)
 
 
@@ -121,8 +121,10 @@ def settle(groups, panel, drawn):
         p, t = ([one[name] for one in many] for many in (estimates, truths))
         print(f"  {name:10} estimated {np.mean(p):.3f} ± {np.std(p):.3f}   gold {np.mean(t):.3f}")
     for name, both in found.items():
-        print(f"  {name:12} gold {np.mean(both, axis=0)[0]:.4f} ± {np.std(both, axis=0)[0]:.4f} "
-              f"best {np.mean(both, axis=0)[1]:.4f}")
+        print("  {:12} gold {:.4f} best {:.4f}".format(name, *np.mean(both, axis=0)))
+    gains = np.subtract(found["reliability"], found["majority"])
+    for what, (mean, half) in zip(("gold", "best"), map(interval, gains.T), strict=True):
+        print(f"  reliability − majority, {what}: {mean:+.4f} ± {half:.4f}")
 
 
 CONTENTS = [("harm", "refusal", "harmful_howto"), ("harm", "refusal", "wrong"),
