@@ -186,7 +186,7 @@ class ToyWorld:
 
         With "majority" the rows are returned as they are.  With "reliability" the weights come
         from all the votes (`aggregation.labeler_reliability`), and "chosen", "rejected", "votes"
-        and "best" follow the larger weight; the votes themselves are nobody else's than before.
+        and "best" follow the larger weight; what each labeler voted for stays as it was.
         `best` takes the weights for given: one pair among thousands hardly moves them.
         """
         if self.weighting == "majority" or not rows:

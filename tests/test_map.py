@@ -22,7 +22,7 @@ from minirlhf.labelling.command import Label
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
-         "your_model.md", "chat.md", "labelling.md", "interruption.md"]
+         "your_model.md", "chat.md", "labelling.md", "interruption.md", "labelers.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")

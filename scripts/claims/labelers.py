@@ -56,8 +56,10 @@ def majority(p: np.ndarray, drawn: int | None = None) -> np.ndarray:
 
 def people(pairs, differ):
     other = np.array([a["content"] != b["content"] for a, b in pairs])
-    print(f"\nlabeler   gold clear, on the {(other & differ).sum()} pairs of other content, "
-          "gold unclear, clear at time 1")
+    courteous = [a["courtesy"] != b["courtesy"] for a, b in pairs]
+    print(f"\n{(differ & ~other).sum()} pairs of equal content, of which in courtesy differ "
+          f"{np.mean(np.array(courteous)[differ & ~other]):.2f}\nlabeler   gold clear, on the "
+          f"{(other & differ).sum()} pairs of other content, gold unclear, clear at time 1")
     for name, labeler in PERSONAS.items():
         clear, unclear, late = chances([labeler, labeler.under("unclear"), labeler.at(1.0)], pairs)
         shares = (clear[differ], clear[differ & other], unclear[differ], late[differ])
@@ -89,10 +91,26 @@ def weights(pairs):
     groups = {}
     for a, b in pairs:
         groups.setdefault((a["group"], a["prompt"]), {}).update({reply(a): a, reply(b): b})
+    audit(groups)
     five = ("default", "careful", "rushed", "tiring", "careless")
     for panel, drawn in ((five[:3], None), (("careful", "tiring", "careless"), None), (five, None),
                          (five, 3)):
         settle(groups, panel, drawn)
+
+
+def collect(world, groups, seed):
+    rng = np.random.default_rng(seed)
+    return [row for i, ((group, prompt), replies) in enumerate(groups.items())
+            for row in world.compare(prompt, list(replies), group=group, rng=rng,
+                                     time=i / len(groups))]
+
+
+def audit(groups):
+    rows = collect(ToyWorld(guidelines="unclear"), groups, 0)
+    harm = [row for row in rows if row["kind"] == "harm"]
+    for what, some in (("all", rows), ("harm", harm)):
+        print(f"\nunclear, {what}: " + ", ".join(
+            f"{name} {p:.3f}" for name, p in reliability_of(some).items()))
 
 
 def settle(groups, panel, drawn):
@@ -100,10 +118,7 @@ def settle(groups, panel, drawn):
     estimates, truths = [], []
     for seed in range(20):
         world = ToyWorld(panel=panel, votes_per_pair=drawn, weighting="reliability")
-        rng = np.random.default_rng(seed)
-        rows = [row for i, ((group, prompt), replies) in enumerate(groups.items())
-                for row in world.compare(prompt, list(replies), group=group, rng=rng,
-                                         time=i / len(groups))]
+        rows = collect(world, groups, seed)
         gold = [[groups[row["group"], row["prompt"]][Reply(row[side], row[f"{side}_ended"])]["gold"]
                  for side in ("chosen", "rejected")] for row in rows]
         for name, settled in (("majority", rows), ("reliability", world.settle(rows))):
