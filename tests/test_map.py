@@ -32,7 +32,7 @@ FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 TEST = re.compile(r"[\w/]+\.py::\w+")
 FILE = re.compile(r"[\w./-]+\.(?:py|md)")
-FUNCTION = re.compile(r"[a-z_]+(?:\.\w+)+")
+FUNCTION = re.compile(r"(?!\w+\.jsonl?$)[a-z_]+(?:\.\w+)+")       # metrics.jsonl is a run's file
 
 
 def spans(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The numbers of docs/labelers.md: labelers on the pairs of replies that a run compared.
 
-    python scripts/claims/labelers.py runs/toy
+    python scripts/comparing/labelers.py runs/toy
 
 Needs `minirlhf preferences` of a run of the toy world.  "Gold" is how often a vote goes to the
 reply with the higher gold score, over the pairs that differ in it.  All chances are exact, a mean
