@@ -33,8 +33,9 @@ class DPOConfig:
     """optimizer steps"""
     batch_size: int = 32
     """prompts a step, each with all its pairs"""
-    beta: float = 0.1
-    """how strongly the policy is held to the SFT model: its reward is β·log(π/π_ref)"""
+    beta: float = 1.0
+    """how strongly the policy is held to the SFT model: its reward is β·log(π/π_ref); 0.1, usual
+    for large models, takes the toy 20 nats away from it: docs/beyond_ppo.md"""
     lr: float = 3e-4
     """peak learning rate, then a cosine down to a tenth"""
     warmup: int = 20
