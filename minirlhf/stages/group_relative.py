@@ -98,7 +98,7 @@ def policy_loss_with_kl(params, model: ModelConfig, batch: Rollout, advantages: 
                                  batch.mask.shape[1], config.temperature)
     surrogate = clipped_surrogate_loss(logprobs, batch.logprobs, advantages, batch.mask,
                                        config.clip_ratio, count)
-    # A masked slot is written over before its e^−k is taken: an overflow would reach the gradient.
+    # Masked slots are written over first: they may hold anything, and e^−k of it overflow.
     reference = array_module(batch.mask).where(batch.mask, batch.ref_logprobs, 0)
     k3 = kl_estimate(where(batch.mask, logprobs, 0), reference, "k3")
     return surrogate + float(beta) * masked_mean(k3, batch.mask, count)
