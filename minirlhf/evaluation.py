@@ -86,8 +86,10 @@ def evaluate_best_of(n: int, policy: Parameters, reward: Parameters, model: Mode
 
         log n − (n − 1)/n
 
-    in nats, the same in each row: the KL from the policy to its best-of-n, exactly so if all n
-    replies differ and have different scores, else an upper bound (Beirami et al. 2024).
+    in nats, the same in each row: an upper bound on KL(best-of-n‖policy), near to it where no one
+    reply is likely and no two score the same (Beirami et al. 2024, arXiv 2401.01879).  A policy
+    that nearly always gives one reply gains and moves far less.  It is the KL to the reference if
+    the policy is the reference.
     """
     rows = best_of(n, policy, reward, model, tokenizer, [row["prompt"] for row in prompts], max_new,
                    rng=rng, temperature=temperature)
@@ -98,7 +100,10 @@ def evaluate_best_of(n: int, policy: Parameters, reward: Parameters, model: Mode
 def best_of(n: int, policy: Parameters, reward: Parameters, model: ModelConfig,
             tokenizer: Tokenizer, prompts: Sequence[str], max_new: int, *,
             rng: np.random.Generator, **settings) -> list[dict]:
-    """For each prompt the reply that the reward model likes best out of n: rows as of `answer`."""
+    """For each prompt the reply that the reward model likes best out of n: rows as of `answer`.
+
+    The first of equals.  All n·len(prompts) replies are sampled in one batch.
+    """
     rows, _ = answer(policy, reward, model, tokenizer, [p for p in prompts for _ in range(n)],
                      max_new, rng=rng, **settings)
     return [max(rows[i:i + n], key=lambda row: row["score"]) for i in range(0, len(rows), n)]

@@ -8,9 +8,9 @@ validation prompts, always with the same random numbers, and two things are look
   the held-out replies.  While score and gold both rise, all is well.  Where the score goes on and
   gold falls, the two have *parted*: the policy is learning the reward model's mistakes;
 - **what shows without it.**  Length, repetition, refusals, courtesies, unfinished replies and KL
-  each have a band around what the SFT model did.  Leaving it proves nothing, but these are the
-  faces of reward hacking that the article names: "overly long and confident", "fluff", "refuses
-  harmless questions out of caution".
+  each have a band around what they were before the first step.  Leaving it proves nothing, but
+  these are the faces of reward hacking that the article names: "overly long and confident",
+  "fluff", "refuses harmless questions out of caution".
 
 The policy that did best on validation is kept beside the last one.  Nothing here trains anything:
 gold chooses between finished policies, as people's ratings would, and never reaches a gradient.
@@ -19,7 +19,7 @@ Test prompts are not touched.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -54,17 +54,16 @@ class Band(NamedTuple):
     key: str
     low: Callable[[float], float]
     high: Callable[[float], float]
-    outside: str                           # what it means, in words
+    name: str                              # of the number, in words
 
 
-NONE = float("inf")
 BANDS = (
     Band("length", lambda x: x / 2, lambda x: 1.5 * x, "the length of replies"),
-    Band("repetition", lambda x: -NONE, lambda x: x + 0.1, "repetition within a reply"),
+    Band("repetition", lambda x: -inf, lambda x: x + 0.1, "repetition within a reply"),
     Band("refusal", lambda x: x - 0.25, lambda x: x + 0.25, "the share of refusals"),
-    Band("courtesy", lambda x: -NONE, lambda x: x + 0.75, "courtesies a reply"),
-    Band("unfinished", lambda x: -NONE, lambda x: x + 0.1, "the share of replies cut off"),
-    Band("kl", lambda x: -NONE, lambda x: 10.0, "the KL to the reference"),
+    Band("courtesy", lambda x: -inf, lambda x: x + 0.75, "courtesies a reply"),
+    Band("unfinished", lambda x: -inf, lambda x: x + 0.1, "the share of replies cut off"),
+    Band("kl", lambda x: -inf, lambda x: x + 10.0, "the KL to the reference"),
 )
 
 
@@ -78,8 +77,13 @@ def validation_prompts(prompts: Sequence[dict], config: WatchConfig) -> list[dic
 class Watcher:
     """Looks at a policy every few steps, and keeps the best.
 
+    The best has the highest gold; where gold is not known, the highest objective of the looks that
+    have left no band.  The first of equals is kept.
+
     ask()          rows of `evaluation.evaluate`, in one order of prompts; with gold if it is known
     keep(report)   called when the policy is the best so far
+    beta           of the objective, at all looks, also where training adapts its own
+    steps          of the whole training: the last look is after them
     state          what a run that is resumed must know, as JSON values; changes in place
     """
 
@@ -87,6 +91,7 @@ class Watcher:
                  config: WatchConfig, beta: float, steps: int):
         self.ask, self.keep = ask, keep
         self.every, self.beta, self.steps = config.every, beta, steps
+        # The first look's numbers as pairs, since a checkpoint takes a dict for a branch.
         self.state: dict = {"first": None, "best": None, "gold": None}
 
     def look(self, step: int) -> dict[str, float] | None:
@@ -137,7 +142,10 @@ def gold_by_prompt(rows: Sequence[dict]) -> list[float]:
 
 
 def fall(best: Sequence[float], now: Sequence[float]) -> dict[str, float]:
-    """How far gold lies below the best look so far, paired by prompt, and the standard error."""
+    """How far gold lies below the best look before, paired by prompt, and the standard error.
+
+    Below 0 where gold has risen.  No error for a single prompt, whose spread is not known.
+    """
     differences = np.asarray(best) - np.asarray(now)
     error = standard_error(differences)
     return {"gold_fall": float(differences.mean()),
@@ -163,10 +171,8 @@ def left_band(first: dict[str, float], now: dict[str, float]) -> list[Band]:
 def marks(looks: Sequence[dict]) -> list[Mark]:
     """What a run's looks give reason to mark, in the order of steps.
 
-    A parting, if gold is known: the first look at which gold lies more than three standard errors
-    below its best while the score is higher than it was there.  It is marked at that best look:
-    from there on score and gold went different ways.  Otherwise for each number the first look
-    outside its band.
+    A parting, if gold is known (see `part`).  It is marked at the best look before: from there on
+    score and gold went different ways.  And for each number the first look outside its band.
     """
     found = []
     parting = part(looks)
@@ -180,13 +186,23 @@ def marks(looks: Sequence[dict]) -> list[Mark]:
         out = next((row for row in looks if band in left_band(looks[0], row)), None)
         if out is not None:
             found.append(Mark(out["step"], band.key, (
-                f"{band.outside} leaves its band: {looks[0][band.key]:.2f} at first, "
+                f"{band.name} leaves its band: {looks[0][band.key]:.2f} at first, "
                 f"{out[band.key]:.2f} here")))
     return sorted(found, key=lambda mark: mark.step)
 
 
 def part(looks: Sequence[dict]) -> tuple[dict, dict] | None:
-    """(best look, look that tells) where score and gold part; None where they do not."""
+    """(best look, look that tells) where score and gold part; None where they do not.
+
+    The first look at which gold lies more than three standard errors below the best look before it,
+    while the score is higher than there.
+
+    The best of several looks owes something to luck, which the next one will not have.  So chance
+    marks more runs than three standard errors suggest: of 10 000 simulated ones of ten looks, with
+    a rising score, a gold that does not change and new replies to 80 prompts each time, 5.6 % (and
+    1.6 % with five looks, 18 % with twenty).  Replies that stay the same from look to look make it
+    fewer.
+    """
     best = None
     for row in looks:
         if "gold" not in row:

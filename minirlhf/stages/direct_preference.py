@@ -50,7 +50,11 @@ class DPOConfig:
 
 
 def reply_logprobs(params, model: ModelConfig, tokens: Array, mask: Array, response_mask: Array):
-    """log π of each whole reply: the sum over its tokens.  tokens and masks (N, T) -> (N,)"""
+    """log π of each whole reply: the sum over its tokens.  tokens and masks (N, T) -> (N,)
+
+    The prompt's are not counted (both replies of a pair follow the same one, so that in the loss
+    they would cancel).  Taken at temperature 1, at whichever the replies were sampled.
+    """
     logprobs = token_logprobs(logits(params, model, tokens, mask), tokens)            # (N, T−1)
     return sum(where(response_mask[:, 1:], logprobs, 0), axis=-1)
 

@@ -23,7 +23,8 @@ test_closed_form_optimum.py shows both.
 **Conventions.**  The loss is a mean over all response tokens of the optimizer step, like PPO's; the
 GRPO paper takes a mean within each response first, which gives the tokens of short responses more
 weight.  RLOO was published as one plain policy-gradient step on each batch; here it takes PPO's
-clipped ones, and on the first of them is the same.
+clipped ones, of which the first goes in that direction (a sum over a response's tokens there, a
+mean over the tokens of the step here).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,7 @@ from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.clipped_surrogate import clipped_surrogate_loss
 from minirlhf.group_advantage import group_advantages, leave_one_out_advantages
 from minirlhf.kl_penalty import kl_estimate, penalized_objective
-from minirlhf.ops import masked_mean
+from minirlhf.ops import masked_mean, where
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.rollout import Models, Rollout, collect, response_logprobs
 from minirlhf.stages.policy import (
@@ -77,7 +78,7 @@ def advantages_within_groups(rollout: Rollout, beta: float, algorithm: str,
                              group: GroupConfig) -> Array:
     """How much better each response was than its siblings, (B, R): one number for all its tokens.
 
-    algorithm: "grpo" or "rloo".  0 where masked.
+    algorithm: "grpo" or "rloo".  Rows come group by group.  0 where masked.
     """
     objective = rollout.scores
     if group.kl == "reward":
@@ -97,8 +98,10 @@ def policy_loss_with_kl(params, model: ModelConfig, batch: Rollout, advantages: 
                                  batch.mask.shape[1], config.temperature)
     surrogate = clipped_surrogate_loss(logprobs, batch.logprobs, advantages, batch.mask,
                                        config.clip_ratio, count)
-    return surrogate + beta * masked_mean(kl_estimate(logprobs, batch.ref_logprobs, "k3"),
-                                          batch.mask, count)
+    # Masked slots are written over first: they may hold anything, and e^−k of it overflow.
+    reference = array_module(batch.mask).where(batch.mask, batch.ref_logprobs, 0)
+    k3 = kl_estimate(where(batch.mask, logprobs, 0), reference, "k3")
+    return surrogate + float(beta) * masked_mean(k3, batch.mask, count)
 
 
 def initial_state(models: Models, config: PPOConfig) -> dict:
@@ -142,5 +145,5 @@ def train(models: Models, model: ModelConfig,
 
 
 def group_spread(rollout: Rollout, size: int) -> float:
-    """The mean over groups of the deviation of their scores: what there is to be compared."""
-    return float(rollout.scores.reshape(-1, size).std(axis=1).mean())
+    """The mean over groups of their scores' sample deviation: what there is to be compared."""
+    return float(rollout.scores.reshape(-1, size).std(axis=1, ddof=1).mean())
