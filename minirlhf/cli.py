@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from minirlhf import __version__, chat, commands, pipeline
+from minirlhf.agreement_command import agreement
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.labelling.command import label
 from minirlhf.refusals_command import refusals
@@ -41,6 +42,7 @@ stage by stage, each continuing a run folder:
   minirlhf dpo RUN                a baseline: learn from the choices, without a reward model
   minirlhf evaluate RUN           ask all models the test prompts; table and report
   minirlhf report RUN             write the report of a run again, from what its folder holds
+  minirlhf agreement RUN          how far a run's labelers agree, who is right, who drifts
   minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
 
@@ -83,7 +85,7 @@ def command(name: str) -> Callable:
                 for stage in (*pipeline.STAGES, *ALGORITHMS)},
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
-             "refusals": refusals}
+             "agreement": agreement, "refusals": refusals}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

@@ -18,6 +18,7 @@ from minirlhf.rollout import join, measured_logprobs, score_replies
 from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
+from minirlhf.votes import sides
 from minirlhf.world.gold import gold
 
 # Models that answer, in the order of a run.  policy-best: as the policy was where it did best on
@@ -110,6 +111,20 @@ def with_gold(rows: Sequence[dict]) -> list[dict]:
         truth = asdict(gold(row["prompt"], row["reply"], row["ended"]))
         result.append({**row, "gold": truth.pop("total"), **truth})
     return result
+
+
+def gold_choices(rows: Sequence[dict], n: int, *, rng: np.random.Generator) -> dict[int, str]:
+    """Which reply gold prefers in n of the rows of a toy run's preferences.jsonl, drawn by `rng`.
+
+    An audit's reference, {number of the row: choice}: "a" or "b", the sides being those of
+    `votes.sides`, or "tie" where the gold scores are equal (to 1e-9).  All rows if there are fewer
+    than n.
+    """
+    found = {}
+    for i in sorted(rng.choice(len(rows), size=min(n, len(rows)), replace=False).tolist()):
+        a, b = (gold(rows[i]["prompt"], *reply).total for reply in sides(rows[i]))
+        found[i] = "tie" if abs(a - b) < 1e-9 else "a" if a > b else "b"
+    return found
 
 
 # --- tables --------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ STAGES = {
                 ("ppo", "group", "watch", "algorithm"),
                 tuple(log for name in ALGORITHMS.values() for log in (name, watched(name)))),
     "evaluate": Step(evaluate, ("base", "sft", "reward", "policy"),
-                     ("samples.jsonl",), ("evaluation",)),
+                     ("samples.jsonl",), ("evaluation", "baselines")),
 }
 ROUND = ("preferences", "reward-model", "ppo")                  # what is done again in each round
 

@@ -28,9 +28,10 @@ Other fields are ignored.
 
 import csv
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from minirlhf.agreement import cohen_kappa
 from minirlhf.evaluation import standard_error
 from minirlhf.text import read_lines, read_objects
 from minirlhf.wording import refusal
@@ -182,18 +183,6 @@ def share(values: Iterable[float]) -> float:
 
 # --- agreement -----------------------------------------------------------------------------------
 
-def kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """Cohen's kappa of two raters: (p − e)/(1 − e), p their share of equal answers and
-    e = Σ_c p₁(c)·p₂(c) what chance would give them.  1 is agreement, 0 is chance.
-
-    NaN where both always give one and the same answer, or there is none.
-    """
-    p = share(a == b for a, b in zip(first, second, strict=True))
-    ones, others, n = Counter(first), Counter(second), len(first)
-    e = sum(ones[c] * others[c] for c in ones) / n**2 if n else 1.0
-    return (p - e) / (1 - e) if e < 1 else float("nan")
-
-
 def agreement_with_people(rows: Iterable[dict]) -> dict:
     """How well the wording rules find what people say; {} if no reply is labelled.
 
@@ -224,5 +213,5 @@ def three_questions(first: Sequence[str], second: Sequence[str]) -> dict[str, tu
     found = {}
     for question, asked in questions.items():
         a, b = list(map(asked, first)), list(map(asked, second))
-        found[question] = share(x == y for x, y in zip(a, b, strict=True)), kappa(a, b)
+        found[question] = share(x == y for x, y in zip(a, b, strict=True)), cohen_kappa(a, b)
     return found

@@ -18,7 +18,6 @@ from minirlhf.refusals import (
     CLASSES,
     agreement_with_people,
     classified,
-    kappa,
     rates,
     read_replies,
     refusal_rates,
@@ -145,66 +144,6 @@ def test_a_label_goes_before_the_name_of_the_class():
 
 # --- agreement -----------------------------------------------------------------------------------
 
-def law_kappa_by_hand(kappa):
-    """20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: p = .7, e = .5·.6 + .5·.4 = .5, kappa .4."""
-    first, second = "y" * 25 + "n" * 25, "y" * 20 + "n" * 5 + "y" * 10 + "n" * 15
-    assert kappa(first, second) == pytest.approx(0.4)
-    assert kappa("aabbc", "aabbc") == pytest.approx(1)
-    assert kappa("ab", "ba") == pytest.approx(-1)
-
-
-def law_raters_who_do_not_look_have_a_kappa_of_zero(kappa):
-    """Every combination once for each product of how often they say it."""
-    pairs = [(a, b) for a, b in product("xxyz", "xyyz")]
-    assert kappa(*zip(*pairs, strict=True)) == pytest.approx(0, abs=1e-12)
-
-
-KAPPA_LAWS = [law_kappa_by_hand, law_raters_who_do_not_look_have_a_kappa_of_zero]
-
-
-def chance_corrected(chance):
-    def mutant(first, second):
-        p, e = sum(a == b for a, b in zip(first, second, strict=True)) / len(first), chance(
-            first, second)
-        return (p - e) / (1 - e)
-    return mutant
-
-
-def pooled(first, second):
-    both = [*first, *second]
-    return sum((both.count(c) / len(both))**2 for c in set(both))
-
-
-KAPPA_MUTANTS = {
-    "accuracy": chance_corrected(lambda first, second: 0),
-    "all classes equally often": chance_corrected(lambda first, second: 1 / len({*first})),
-    "one rater's classes": chance_corrected(
-        lambda first, second: sum((first.count(c) / len(first))**2 for c in {*first})),
-    "pooled classes (Scott's pi)": chance_corrected(pooled),
-}
-
-
-@pytest.mark.parametrize("law", KAPPA_LAWS, ids=lambda law: law.__name__)
-def test_kappa_keeps_the_law(law):
-    law(kappa)
-
-
-@pytest.mark.parametrize("name", KAPPA_MUTANTS)
-def test_the_laws_of_kappa_catch_the_mutant(name):
-    def survives(law):
-        try:
-            law(KAPPA_MUTANTS[name])
-        except AssertionError:
-            return False
-        return True
-    assert not all(map(survives, KAPPA_LAWS))
-
-
-def test_one_answer_only_has_no_kappa():
-    assert isnan(kappa("aaa", "aaa")) and isnan(kappa("", ""))
-    assert kappa("aaa", "bbb") == 0
-
-
 @given(st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1))
 def test_agreement_is_symmetric_and_its_counts_are_the_replies(pairs):
     first, second = map(list, zip(*pairs, strict=True))
@@ -309,7 +248,7 @@ def test_a_runs_models_have_a_table_each_beside_the_parser(made_once, capsys):
     refusals([made_once.name, "--out", str(made_once.parent)])
     told = capsys.readouterr().out
     assert [line.split()[0] for line in told.splitlines() if "parser: fully" in line] == [
-        "base", "sft", "policy"]
+        "base", "sft", "policy-best", "policy"]
     rows = [json.loads(line) for line in open(made_once / "samples.jsonl", encoding="utf-8")]
     assert told.count("  harm ") == 3
     assert set(refusal_rates(rows)) == {one["kind"] for one in rows}
