@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from math import isfinite
 
@@ -332,7 +331,7 @@ def test_a_look_at_other_prompts_would_be_noticed(run, tmp_path, monkeypatch):
 
 def test_dpo_learns_from_the_comparisons_that_the_reward_model_learns_from(run, tmp_path,
                                                                            monkeypatch):
-    """Each of them, and none of a test prompt; it is held to the SFT model, from which it starts."""
+    """Each, and none of a test prompt.  It starts from the SFT model and is held to it."""
     seen = {}
 
     def record(name, module):

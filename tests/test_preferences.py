@@ -99,7 +99,7 @@ def named(run, weights) -> str:
 
 OPPONENTS = [                  # the round, the settings; who is asked, how many replies a prompt
     (2, ("sft",), {"policy of round 1": 1, "sft": 1}),
-    (2, ("last",), {"policy of round 1": 1, "sft": 1}),             # before it, it was the SFT model
+    (2, ("last",), {"policy of round 1": 1, "sft": 1}),   # before that, it was the SFT model
     (2, ("sft", "last"), {"policy of round 1": 1, "sft": 1}),       # who is not asked twice
     (3, ("sft",), {"policy of round 2": 1, "sft": 1}),
     (3, ("last",), {"policy of round 2": 1, "policy of round 1": 1}),
