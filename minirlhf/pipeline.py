@@ -49,7 +49,8 @@ from minirlhf.stages import (
 from minirlhf.stages.training import Stage, step_rng
 from minirlhf.watching import Watcher, validation_prompts
 
-LABELING = ("world.panel",)
+LABELING = ("world.panel", "world.guidelines", "world.votes_per_pair", "world.weighting",
+            "world.safety_share")
 
 # --- the stages, in order, each followed by its helpers ------------------------------------------
 

@@ -26,13 +26,13 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
          "your_model.md", "chat.md", "labelling.md", "interruption.md", "agreement.md",
-         "refusals.md"]
+         "refusals.md", "labelers.md", "watching.md", "beyond_ppo.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 TEST = re.compile(r"[\w/]+\.py::\w+")
 FILE = re.compile(r"[\w./-]+\.(?:py|md)")
-FUNCTION = re.compile(r"[a-z_]+(?:\.\w+)+")
+FUNCTION = re.compile(r"(?!\w+\.jsonl?$)[a-z_]+(?:\.\w+)+")       # metrics.jsonl is a run's file
 
 
 def spans(text: str) -> list[str]:
