@@ -16,7 +16,7 @@ from minirlhf.continuing import (
     check_models,
     copy_earlier,
     copy_rounds,
-    drop_leftovers,
+    drop_other_algorithms,
 )
 from minirlhf.files import locked, read_jsonl, write_json
 from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
@@ -167,7 +167,7 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
         raise ValueError(f"{source} has {before.config.rounds} rounds, of which no stage can be "
                          "done by itself; start from a run of one round")
     check_unread(args.settings, before.config)
-    check_changes(key(name), before, args.settings)
+    check_changes(key(name), before, args.settings, in_place=args.name is None)
     origin = Run(source, args.settings)
     check_data(origin)
     check_models(origin, stage.needs)
@@ -230,5 +230,6 @@ def start_stage(run: Run, stage: pipeline.Step) -> None:
     run.check()
     with locked(run.folder):
         run.checkpoint.start_over()
-        drop_leftovers(run, stage)
+        if stage is pipeline.STAGES["ppo"]:
+            drop_other_algorithms(run)
         write_json(run.folder / "config.json", asdict(run.config))

@@ -10,18 +10,22 @@ from pathlib import Path
 
 from minirlhf import pipeline
 from minirlhf.files import read_jsonl, replacing, replacing_folder, write_jsonl
-from minirlhf.run import OF_A_ROUND, Run
-from minirlhf.settings import RunConfig
+from minirlhf.run import OF_A_ROUND, Run, watched
+from minirlhf.settings import ALGORITHMS, RunConfig
 
 # --- what must be so -----------------------------------------------------------------------------
 
-def check_changes(name: str, before: Run, after: RunConfig) -> None:
-    """Raise ValueError for a changed setting that an earlier stage has already used.
+def check_changes(name: str, before: Run, after: RunConfig, in_place: bool = False) -> None:
+    """Raise ValueError for a changed setting that another stage has already used.
 
-    The run's config.json says how its models were made, and must stay true.
+    The run's config.json says how its models were made, and must stay true: in place, of those too
+    that later stages made, as PPO where DPO is tried beside it.
     """
     stages = list(pipeline.STAGES)
-    used = {setting: stage for stage in stages[:stages.index(name)]
+    earlier, later = stages[:stages.index(name)], stages[stages.index(name) + 1:]
+    if not in_place or pipeline.STAGES[name].done(before.folder):
+        later = []
+    used = {setting: stage for stage in earlier + later
             if pipeline.STAGES[stage].done(before.folder)
             for setting in pipeline.STAGES[stage].settings}
     if before.config.rounds > 1:
@@ -89,15 +93,16 @@ def copy_log(target: Path, rows: list[dict]) -> None:
         write_jsonl(target / "metrics.jsonl", rows)
 
 
-def drop_leftovers(run: Run, stage: pipeline.Step) -> None:
-    """Remove what an attempt at a stage that was given up left: it may have been another algorithm.
+def drop_other_algorithms(run: Run) -> None:
+    """Remove what an attempt at stage 3 by another algorithm left: its rows, its value model.
+
+    What the same algorithm left is replaced as it goes on.
     """
-    for product in stage.makes:
-        shutil.rmtree(run.folder / product, ignore_errors=True)                 # models only
-    log = run.folder / "metrics.jsonl"
-    if log.exists():
-        rows = read_jsonl(log, "stage")
-        kept = [row for row in rows if row["stage"] not in stage.logs]
-        if len(kept) < len(rows):
-            write_jsonl(log, kept)
-            run.checkpoint.end()                             # the log has another length now
+    own, log = ALGORITHMS[run.config.algorithm], run.folder / "metrics.jsonl"
+    if run.config.algorithm != "ppo":
+        shutil.rmtree(run.folder / "value", ignore_errors=True)
+    rows = read_jsonl(log, "stage") if log.exists() else []
+    others = set(pipeline.STAGES["ppo"].logs) - {own, watched(own)}
+    if any(row["stage"] in others for row in rows):
+        write_jsonl(log, [row for row in rows if row["stage"] not in others])
+        run.checkpoint.end()                                 # the log has another length now

@@ -1,4 +1,4 @@
-"""Laws of the judgement at the end: who is asked, with which luck, and how accurate the score is."""
+"""Laws of the judgement at the end: who is asked, with which luck; how accurate the score is."""
 
 import shutil
 from dataclasses import replace
