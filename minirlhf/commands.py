@@ -2,7 +2,6 @@
 
 import errno
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,19 +11,19 @@ from functools import partial
 from pathlib import Path
 
 from minirlhf import page, pipeline, report
-from minirlhf.files import (
-    locked,
-    read_jsonl,
-    replacing,
-    replacing_folder,
-    write_json,
-    write_jsonl,
+from minirlhf.continuing import (
+    check_changes,
+    check_models,
+    copy_earlier,
+    copy_rounds,
+    drop_other_algorithms,
 )
+from minirlhf.files import locked, read_jsonl, write_json
 from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
 from minirlhf.presets import check_unread
 from minirlhf.run import Run
 from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
-from minirlhf.settings import ALGORITHMS, RunConfig, read_settings
+from minirlhf.settings import ALGORITHMS
 
 
 def run_all(argv: Sequence[str]) -> None:
@@ -159,15 +158,19 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     args = parse_continue(program, stage.run.__doc__, argv)
     if name in ALGORITHMS:
         args = of_algorithm(name, args, argv)
-    if args.settings.rounds > 1 and name != "evaluate":
-        raise ValueError(f"{args.out / args.run} has {args.settings.rounds} rounds, of which no "
-                         "stage can be done by itself; start from a run of one round")
     source = args.out / args.run
-    check_changes(key(name), open_run(source), args.settings)
+    before = open_run(source)
+    if args.settings.rounds != before.config.rounds:
+        raise ValueError("--rounds: more of them are made in a new run, by minirlhf rounds RUN "
+                         "--name NEW --rounds N")
+    if before.config.rounds > 1 and name != "evaluate":
+        raise ValueError(f"{source} has {before.config.rounds} rounds, of which no stage can be "
+                         "done by itself; start from a run of one round")
+    check_unread(args.settings, before.config)
+    check_changes(key(name), before, args.settings, in_place=args.name is None)
     origin = Run(source, args.settings)
     check_data(origin)
-    for needed in stage.needs:
-        origin.load(needed)
+    check_models(origin, stage.needs)
     if args.name is not None:
         place = in_new_folder(key(name), source, args)
     else:
@@ -182,10 +185,7 @@ def of_algorithm(name: str, args: Continue, argv: Sequence[str]) -> Continue:
     """The flags of `minirlhf grpo RUN`: the command says the algorithm."""
     if option(argv, "--algorithm") is not None:
         raise ValueError("--algorithm: the command says it, minirlhf ppo, grpo or rloo RUN")
-    saved = read_settings(args.out / args.run / "config.json")
-    settings = replace(args.settings, algorithm=name)
-    check_unread(settings, saved)
-    return replace(args, settings=settings)
+    return replace(args, settings=replace(args.settings, algorithm=name))
 
 
 @contextmanager
@@ -199,25 +199,15 @@ def more_rounds(argv: Sequence[str]) -> Iterator[Run]:
         raise ValueError(f"{source} has had {before.config.rounds} round"
                          f"{'s' * (before.config.rounds > 1)}; give --name NEW, and with --rounds "
                          "how many there are to be in all")
+    check_unread(args.settings, before.config)
     check_changes("evaluate", before, args.settings)
-    for needed in ("base", "sft", "reward", "policy"):
-        before.load(needed)
+    check_models(before, pipeline.STAGES["evaluate"].needs)
     check_data(before)
     metrics = read_jsonl(source / "metrics.jsonl", "stage")
     place = partial(resumed_folder if args.resume else new_folder, args.out / args.name,
                     args.settings, fill=lambda: copy_rounds(before, args.out / args.name, metrics))
     with resumable("minirlhf rounds", argv) as command, place(command) as run:
         yield run
-
-
-def copy_rounds(before: Run, target: Path, metrics: list[dict]) -> None:
-    """Copy what a finished run made until its last policy, each round to a folder of its own."""
-    copy_products(before.folder, target, [product for name in ("pretrain", "sft")
-                                          for product in pipeline.STAGES[name].makes])
-    products = [product for name in pipeline.ROUND for product in pipeline.STAGES[name].makes]
-    for number in range(1, before.config.rounds + 1):
-        copy_products(before.in_round(number).place, target / "rounds" / f"{number:02}", products)
-    copy_log(target, [row for row in metrics if not row["stage"].startswith("DPO")])
 
 
 def in_new_folder(name: str, source: Path, args: Continue) -> Callable:
@@ -240,54 +230,6 @@ def start_stage(run: Run, stage: pipeline.Step) -> None:
     run.check()
     with locked(run.folder):
         run.checkpoint.start_over()
+        if stage is pipeline.STAGES["ppo"]:
+            drop_other_algorithms(run)
         write_json(run.folder / "config.json", asdict(run.config))
-
-
-def check_changes(name: str, before: Run, after: RunConfig) -> None:
-    """Raise ValueError for a changed setting that an earlier stage has already used.
-
-    The run's config.json says how its models were made, and must stay true.
-    """
-    stages = list(pipeline.STAGES)
-    used = {setting: stage for stage in stages[:stages.index(name)]
-            if pipeline.STAGES[stage].done(before.folder)
-            for setting in pipeline.STAGES[stage].settings}
-    old, new = asdict(before.config), asdict(after)
-    for setting, stage in used.items():
-        section, _, key = setting.partition(".")
-        was, now = (d[section][key] if key else d[section] for d in (old, new))
-        if was != now:
-            raise ValueError(f"{setting} cannot change here: {stage} has already used it; start "
-                             f"there with --name NEW, or leave the setting as it was")
-
-
-def copy_earlier(name: str, source: Path, target: Path, metrics: list[dict]) -> None:
-    """Copy what the stages before `name` made, and their rows of the log, to another run folder.
-
-    What is there already was copied by an attempt that was interrupted.
-    """
-    stages = list(pipeline.STAGES.values())
-    earlier = stages[:list(pipeline.STAGES).index(name)]
-    copy_products(source, target, [product for stage in earlier for product in stage.makes])
-    if name == "evaluate" and (source / "rounds").exists():
-        copy_products(source, target, ["rounds"])
-    logs = {log for stage in earlier for log in stage.logs}
-    copy_log(target, [row for row in metrics if row["stage"].split(", round")[0] in logs])
-
-
-def copy_products(source: Path, target: Path, products: Sequence[str]) -> None:
-    """Copy files and folders that are in `source` and not yet in `target`."""
-    for product in products:
-        if not (source / product).exists() or (target / product).exists():
-            continue
-        if (source / product).is_dir():
-            with replacing_folder(target / product) as folder:
-                shutil.copytree(source / product, folder, dirs_exist_ok=True)
-        else:
-            with replacing(target / product) as temporary:
-                shutil.copyfile(source / product, temporary)
-
-
-def copy_log(target: Path, rows: list[dict]) -> None:
-    if not (target / "metrics.jsonl").exists():
-        write_jsonl(target / "metrics.jsonl", rows)

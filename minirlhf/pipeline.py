@@ -183,9 +183,10 @@ def watch(run: Run, models: Models) -> Watcher:
 
 
 def fine_tune_with_dpo(run: Run) -> None:
-    """A baseline without reinforcement learning: DPO on the comparisons of the reward model."""
+    """A baseline without reinforcement learning: DPO on the comparisons of the reward model, the
+    last round's."""
     config = run.config.dpo
-    groups = training_groups(run)
+    groups = training_groups(run.in_round(run.config.rounds))
     sft = run.load("sft")
     policy = copy(sft)
     state = adamw_state(policy)

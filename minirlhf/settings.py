@@ -221,7 +221,7 @@ def from_dict(kind: type, saved: dict):
         accepted = (*choices, int) if float in choices else tuple(choices)
         if several != isinstance(value, tuple) or not all(
                 isinstance(one, accepted) for one in (value if several else (value,))):
-            raise ValueError(f"{kind.__name__}.{name} must be "
+            raise ValueError(f"{kind.__name__}.{name} must be {'a list of ' * several}"
                              f"{' or '.join(t.__name__ for t in choices)}, got {value!r}")
         return value
 

@@ -65,7 +65,7 @@ def test_a_run_starts_from_the_folder_and_ends_with_models_that_speak_its_tokens
         assert np.isfinite(params.flat).all()
     assert_same(transformer.load(run / "base")[0].flat, given.params.flat)
     stages_logged = list(dict.fromkeys(row["stage"] for row in read_jsonl(run / "metrics.jsonl")))
-    assert stages_logged == ["SFT", "reward model", "PPO"]
+    assert stages_logged == ["SFT", "reward model", "PPO, validation", "PPO"]
     assert (run / "report.html").exists() and len(read_jsonl(run / "samples.jsonl")) > 3
     config = from_dict(RunConfig, read_json(run / "config.json"))
     assert config.base == gpt2.absolute() and config.model == ModelSize(80, 8, 2, 1)

@@ -45,6 +45,7 @@ ROWS = [                                            # from the machine up to the
     ["preferences"],
     ["judgement"],
     ["pipeline"],
+    ["continuing"],
     ["options"],
     ["labelling", "agreement_command", "refusals_command"],
     ["report"],

@@ -57,7 +57,8 @@ class Group:
 
 def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer,
                       longest: int | None = None) -> list[Group]:
-    """Gather {"prompt", "chosen", "rejected"} rows by prompt, or by their "group" if they have one.
+    """Gather {"prompt", "chosen", "rejected"} rows by prompt, or by their "group" if they have one
+    (each "round" counts its groups from 0).
 
     "chosen_ended" and "rejected_ended" (default true) tell whether a reply came to its end.  A row
     is cut at `longest` tokens, the model's context: the text of a sampled reply may take more
@@ -65,7 +66,7 @@ def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer,
     """
     groups: dict = {}
     for row in comparisons:
-        key = row.get("group", row["prompt"])
+        key = row.get("round"), row.get("group", row["prompt"])
         prompt = tokenizer.prompt(row["prompt"])
         index_of, pairs, _ = groups.setdefault(key, ({}, [], len(prompt)))
         pair = []
