@@ -44,6 +44,7 @@ ROWS = [                                            # from the machine up to the
     ["pipeline"],
     ["options"],
     ["labelling", "refusals_command"],
+    ["findings"],
     ["report"],
     ["page"],
     ["chat_text"],
