@@ -86,9 +86,11 @@ def key(name: str) -> str:
 def show(run: Run) -> None:
     """Print what the run found, and write its report."""
     samples = report.read_samples(run.folder)
-    print(f"\n{report.examples_text(samples)}\n")
+    titles = report.titles_of(asdict(run.config))
+    print(f"\n{report.examples_text(samples, titles=titles)}\n")
     print(report.accuracy_text(report.read_accuracy(run.folder)) + "\n")
-    print(report.table_text(report.comparison(samples)))
+    print(report.table_text(report.comparison(samples), titles))
+    print(f"\n{report.marks_text(run.folder)}")
     page.write_report(run.folder)
 
 

@@ -186,8 +186,8 @@ def marks(looks: Sequence[dict]) -> list[Mark]:
         out = next((row for row in looks if band in left_band(looks[0], row)), None)
         if out is not None:
             found.append(Mark(out["step"], band.key, (
-                f"{band.name} leaves its band: {looks[0][band.key]:.2f} at first, "
-                f"{out[band.key]:.2f} here")))
+                f"{band.name} leaves its band: {looks[0][band.key]:z.2f} at first, "
+                f"{out[band.key]:z.2f} here")))
     return sorted(found, key=lambda mark: mark.step)
 
 

@@ -48,6 +48,7 @@ ROWS = [                                            # from the machine up to the
     ["continuing"],
     ["options"],
     ["labelling", "agreement_command", "refusals_command"],
+    ["findings"],
     ["report"],
     ["page"],
     ["chat_text"],
