@@ -18,7 +18,7 @@ from minirlhf.agreement import audit
 from minirlhf.agreement_command import agreement, agreement_text
 from minirlhf.evaluation import gold_choices
 from minirlhf.files import read_jsonl, write_json, write_jsonl
-from minirlhf.settings import text_settings
+from minirlhf.presets import text_settings
 from minirlhf.votes import Vote, from_preferences, read_votes, sides
 from minirlhf.world.gold import gold
 

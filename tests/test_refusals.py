@@ -250,7 +250,7 @@ def test_a_runs_models_have_a_table_each_beside_the_parser(made_once, capsys):
     assert [line.split()[0] for line in told.splitlines() if "parser: fully" in line] == [
         "base", "sft", "policy-best", "policy"]
     rows = [json.loads(line) for line in open(made_once / "samples.jsonl", encoding="utf-8")]
-    assert told.count("  harm ") == 3
+    assert told.count("  harm ") == 4
     assert set(refusal_rates(rows)) == {one["kind"] for one in rows}
 
 
