@@ -3,8 +3,7 @@ without its KL penalty, each from the same seed's base, SFT and reward model: do
 
     python scripts/compare.py [--seeds 5] [--quick] [--output docs/compared.md]
 
-The runs lie in runs/measure-SEED (those of measure.py) and runs/measure-SEED-VARIANT, made two at a
-time on one BLAS thread each; finished ones are not repeated.
+Two runs at a time, on one BLAS thread each; those in runs/measure-* that are finished are kept.
 """
 
 import argparse
@@ -19,28 +18,29 @@ from tqdm import tqdm
 
 from minirlhf.files import write_text
 
-VARIANTS = {                              # the commands that make each from the base run
-    "grpo": [["grpo"], ["evaluate"]],
-    "rloo": [["rloo"], ["evaluate"]],
-    "baselines": [["dpo", "--baselines", "best-of-n", "dpo"], ["ppo"], ["evaluate"]],
-    "rounds": [["rounds", "--rounds", "2"]],
-    "no-kl": [["ppo", "--ppo.beta", "0", "--ppo.steps", "60"], ["evaluate"]],
-}
 os.environ["OPENBLAS_NUM_THREADS"] = "1"                       # in the runs' processes
-
 parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
 parser.add_argument("--seeds", type=int, default=5)
 parser.add_argument("--quick", action="store_true", help="two tiny runs, to see that it works")
 parser.add_argument("--output", type=Path, default=Path("docs/compared.md"))
 args = parser.parse_args()
-names = [f"measure-{'quick-' * args.quick}{i}" for i in range(2 if args.quick else args.seeds)]
+start, seeds, few = ("measure-quick-", 2, 12) if args.quick else ("measure-", args.seeds, 1)
+names = [f"{start}{seed}" for seed in range(seeds)]
+VARIANTS = {                              # the commands that make each from the base run
+    "grpo": [["grpo"], ["evaluate"]],
+    "rloo": [["rloo"], ["evaluate"]],
+    "baselines": [["dpo", "--baselines", "best-of-n", "dpo"], ["ppo"], ["evaluate"]],
+    "rounds": [["rounds", "--rounds", "2"]],
+    "long": [["ppo", "--ppo.steps", str(72 // few)], ["evaluate"]],
+    "no-kl": [["ppo", "--ppo.beta", "0", "--ppo.steps", str(60 // few)], ["evaluate"]],
+}
 
 
 def minirlhf(*argv):
     command = [sys.executable, "-m", "minirlhf.cli", *argv]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"minirlhf {' '.join(argv)} failed:\n{done.stderr[-2000:]}")
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
 
 
 def make(name):

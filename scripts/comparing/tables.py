@@ -55,8 +55,8 @@ def methods(folders: list[Path]) -> str:
         columns = [measured(folders, variant, model, key) for key in NUMBERS]
         difference = columns[0] - ppo
         lines.append(f"| {title} | " + " | ".join(f"{c.mean():.3f}" for c in columns)
-                     + (" | | |" if title == "PPO" else f" | {plus_minus(difference)} | "
-                        + " ".join(f"{d:+.2f}" for d in difference) + " |"))
+                     + (" | | |" if title == "PPO" else
+                        f" | {plus_minus(difference)} | {by_seed(difference)} |"))
     return "\n".join(lines)
 
 
@@ -74,14 +74,21 @@ def memory(folder: Path) -> str:
 
 
 def rounds(folders: list[Path]) -> str:
-    """The second round against the first, and how stale the first reward model had become."""
-    lines = ["## Two rounds against one\n", "| | one round | two rounds | difference | by seed |",
-             "|---|---|---|---|---|"]
+    """Two rounds against one, and against one of as many steps; how stale the reward model was.
+
+    The scores are those of the second round's reward model, so the longer round has none.
+    """
+    lines = ["## Two rounds against one\n",
+             "| | one round | one round of 72 steps | two rounds of 36 | two − one | by seed | "
+             "two − one of 72 | by seed |", "|---" * 8 + "|"]
     for key in NUMBERS:
         one, two = (measured(folders, "-rounds", model, key) for model in ("round-1", "policy"))
-        by_seed = " ".join(f"{d:+.2f}" for d in two - one)
-        lines.append(f"| {report.LINES[key][0]} | {one.mean():.3f} | {two.mean():.3f} | "
-                     f"{plus_minus(two - one)} | {by_seed} |")
+        row = [report.LINES[key][0], f"{one.mean():.3f}", "", f"{two.mean():.3f}",
+               plus_minus(two - one), by_seed(two - one), "", ""]
+        if key != "score":
+            long = measured(folders, "-long", "policy", key)
+            row[2], row[6:] = f"{long.mean():.3f}", [plus_minus(two - long), by_seed(two - long)]
+        lines.append(f"| {' | '.join(row)} |")
     accuracy = [read_json(folder.with_name(f"{folder.name}-rounds")
                           / "rounds" / "02" / "reward" / "accuracy.json")["all"]
                 for folder in folders]
@@ -90,6 +97,10 @@ def rounds(folders: list[Path]) -> str:
                  f"right in {old.mean():.3f}, the retrained one in {new.mean():.3f} of cases "
                  f"({plus_minus(new - old)}).")
     return "\n".join(lines)
+
+
+def by_seed(x) -> str:
+    return " ".join(f"{d:+.2f}" for d in x)
 
 
 def looks(folder: Path) -> list[dict]:
