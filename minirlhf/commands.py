@@ -55,9 +55,16 @@ def go_on(run: Run, started: float) -> None:
     for step in steps:
         if not step.done(run.folder):
             step.run(run)
+    tidy(run)
     show(run)
     print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
           f"look at {run.folder / 'report.html'}")
+
+
+def tidy(run: Run) -> None:
+    """Empty the checkpoint of a stage whose process died when its results were there already."""
+    if run.checkpoint.found:
+        run.checkpoint.end()
 
 
 def run_stage(name: str, argv: Sequence[str]) -> None:
@@ -71,6 +78,7 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     with place as run:
         if not stage.done(run.folder):
             stage.run(run)
+        tidy(run)
         if name == "evaluate":
             show(run)
     made = [*(product for product in stage.makes if (run.folder / product).exists()),

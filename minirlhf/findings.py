@@ -1,11 +1,12 @@
 """What those who show a run ask of its folder: how its models are called, what was seen of them."""
 
 from collections.abc import Sequence
+from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from minirlhf.files import read_object
+from minirlhf.files import read_jsonl, read_object
 from minirlhf.run import watched
 from minirlhf.settings import ALGORITHMS
 from minirlhf.watching import BANDS
@@ -52,6 +53,21 @@ def part(name: str, number: int) -> str:
 
 # --- what was seen on validation prompts ---------------------------------------------------------
 
+def read_metrics(folder: Path) -> list[dict]:
+    """The rows of a run's metrics.jsonl; none where it has no such file.
+
+    Raises ValueError naming an entry that is no finite number: what is shown is computed with.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    rows = read_jsonl(path, "stage", "step") if path.exists() else []
+    for row in rows:
+        for key, number in row.items():
+            if key != "stage" and not (isinstance(number, Real) and isfinite(number)):
+                raise ValueError(f"{path}: {row['stage']}, step {row['step']}: {key} must be a "
+                                 f"finite number, got {number!r}")
+    return rows
+
+
 def read_best(folder: Path) -> dict | None:
     """Where a run's policy did best on validation prompts: {"step", "by", "value"}, or None.
 
@@ -77,7 +93,10 @@ def looks(metrics: Sequence[dict], config: dict) -> dict[int, list[dict]]:
         stage = watched(part(algorithm(config), number))
         rows = [row for row in metrics if row["stage"] == stage]
         for row in rows:
-            lacking = {"score", *(band.key for band in BANDS)} - set(row)
+            wanted = {"score", *(band.key for band in BANDS)}
+            if "gold" in row and row is not rows[0]:
+                wanted.add("gold_fall")
+            lacking = wanted - set(row)
             if lacking:
                 raise ValueError(f"metrics.jsonl: {stage}, step {row['step']} lacks "
                                  f"{', '.join(sorted(lacking))}")

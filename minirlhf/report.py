@@ -1,6 +1,7 @@
 """What a run found, as text: tables for a terminal, and over seeds.  `page/` makes it a page."""
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from minirlhf.findings import (
     looks,
     part,
     read_best,
+    read_metrics,
     titles_of,
 )
 from minirlhf.watching import marks
@@ -53,10 +55,20 @@ learned anything else.  Whether people prefer the new replies, only people can s
 def read_samples(folder: Path) -> list[dict]:
     """The rows of a run's samples.jsonl.
 
-    Raises ValueError naming the line of one that is none, or a model that has no row.
+    Raises ValueError naming a row that is none, or a model that has no row.
     """
     path = Path(folder) / "samples.jsonl"
     rows = read_jsonl(path, "model", "prompt", "kind", "reply", "length", "score", "kl")
+    kinds = dict.fromkeys(("model", "prompt", "kind", "reply"), str)
+    kinds |= dict.fromkeys(("length", "score", "kl"), Real)
+    if any("gold" in row for row in rows):
+        kinds |= dict.fromkeys(("gold", *GOLD_PARTS, "refused", "right"), Real)
+    for number, row in enumerate(rows, 1):
+        wrong = [key for key, kind in kinds.items() if not isinstance(row.get(key), kind)]
+        if wrong:
+            raise ValueError(f"{path}: {wrong[0]} of row {number} must be "
+                             f"{'text' if kinds[wrong[0]] is str else 'a number'}, "
+                             f"got {row.get(wrong[0])!r}")
     missing = [name for name in ("sft", "policy") if name not in by_model(rows)]
     if missing:
         raise ValueError(f"{path} has no replies of {' and '.join(missing)}")
@@ -68,8 +80,10 @@ def read_accuracy(folder: Path) -> dict[str, dict]:
     path = Path(folder) / "reward" / "accuracy.json"
     table = read_object(path) if path.exists() else {}
     for kind, row in table.items():
-        if not isinstance(row, dict) or not {"accuracy", "standard_error", "pairs"} <= set(row):
-            raise ValueError(f"{path}: {kind} wants accuracy, standard_error and pairs, got {row}")
+        if not (isinstance(row, dict) and {"accuracy", "standard_error", "pairs"} <= set(row)
+                and all(isinstance(number, Real) for number in row.values())):
+            raise ValueError(f"{path}: {kind} wants accuracy, standard_error and pairs, all "
+                             f"numbers, got {row}")
     return table
 
 
@@ -167,8 +181,7 @@ def marks_text(folder: Path) -> str:
         return ""
     config = read_object(folder / "config.json")
     lines, best = [], read_best(folder)
-    for number, rows in looks(read_jsonl(folder / "metrics.jsonl", "stage", "step"),
-                              config).items():
+    for number, rows in looks(read_metrics(folder), config).items():
         found = marks(rows)
         lines.append(f"{part(algorithm(config), number)}, watched on validation prompts"
                      + ("" if found else f": {ALL_WELL}"))

@@ -156,8 +156,8 @@ class RunConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         check_choices("algorithm", (self.algorithm,), tuple(ALGORITHMS))
         check_choices("baselines", self.baselines, BASELINES)
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        if not 1 <= self.rounds <= 99:                           # folders of two digits
+            raise ValueError(f"rounds must be from 1 to 99, got {self.rounds}")
         if self.rounds > 1 and self.text is not None:
             raise ValueError("--rounds beside --preferences: a further round wants somebody who "
                              "compares the new replies; collect such comparisons with `minirlhf "

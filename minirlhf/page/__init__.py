@@ -19,8 +19,8 @@ of held-out replies that all coincide no accuracy.  The same folder gives the sa
 from importlib.resources import files
 from pathlib import Path
 
-from minirlhf.files import read_jsonl, read_object, write_text
-from minirlhf.findings import algorithm, read_best, setting, titles_of
+from minirlhf.files import read_object, write_text
+from minirlhf.findings import algorithm, read_best, read_metrics, setting, titles_of
 from minirlhf.labels import read_labels, summaries
 from minirlhf.page import labelers, machine, refusals, results, rounds, training, watched
 from minirlhf.page.markup import escaped
@@ -91,8 +91,8 @@ Feedback (RLHF)” by Amit Shekhar.</p></footer>
 def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict],
              config: dict) -> list[str]:
     """The sections in the order of the story; an empty text for each that has nothing to show."""
-    metrics = optional(folder / "metrics.jsonl", [])
-    titles = titles_of(config)
+    metrics = read_metrics(folder)
+    titles, environment = titles_of(config), folder / "environment.json"
     stages = {stage: training.stage_html(chapter, metrics, config)
               for stage, chapter in training.chapters_of(config).items()}
     people = results.people_html(summaries(read_labels(folder / "labels.jsonl")), titles)
@@ -104,7 +104,7 @@ def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict],
             watched.watched_html(metrics, config, bests(folder, config)),
             rounds.rounds_html(folder, config, metrics, comparison(samples), titles),
             stages["DPO"], people, machine.memory_html(folder, config),
-            machine.settings_html(config, optional(folder / "environment.json", {}))]
+            machine.settings_html(config, read_object(environment) if environment.exists() else {})]
 
 
 def bests(folder: Path, config: dict) -> dict[int, dict]:
@@ -114,13 +114,6 @@ def bests(folder: Path, config: dict) -> dict[int, dict]:
         k: folder / "rounds" / f"{k:02}" for k in range(1, last + 1)}
     found = {k: read_best(place) for k, place in places.items()}
     return {k: best for k, best in found.items() if best is not None}
-
-
-def optional(path: Path, otherwise):
-    """The rows or the object of a file; `otherwise` where the run has no such file."""
-    if not path.exists():
-        return otherwise
-    return read_jsonl(path, "stage", "step") if path.suffix == ".jsonl" else read_object(path)
 
 
 def contents_html(body: str) -> str:
