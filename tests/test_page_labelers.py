@@ -34,7 +34,7 @@ def test_each_labeler_has_the_numbers_of_the_audit_the_others_and_the_drift(tmp_
     html = section(tmp_path, comparisons())
     votes = from_preferences(comparisons())
     share, items = pairwise_agreement(votes)
-    assert f"{share:.0%} of {items}" in html and "40 comparisons, 120 votes" in html
+    assert f"{share:.0%} of {items}" in html and "40 comparisons." in html and "120 votes." in html
     checked = gold_choices(comparisons(), 500, rng=np.random.default_rng(0))
     for name, found in audit(votes, checked).items():
         others = audit(votes)[name]

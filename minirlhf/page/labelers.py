@@ -9,7 +9,7 @@ from minirlhf.agreement import Accuracy, audit, drift, judged, mean_kappa, pairw
 from minirlhf.evaluation import gold_choices
 from minirlhf.files import read_jsonl
 from minirlhf.page.markup import escaped, number, quotation, section, table, table_row
-from minirlhf.votes import Vote, from_preferences
+from minirlhf.votes import Vote, by_round, from_preferences
 
 AUDITED = 500                              # comparisons that gold checks
 
@@ -23,29 +23,33 @@ def labelers_html(folder: Path, toy: bool) -> str:
     rows = read_jsonl(path, "prompt", "chosen", "rejected") if path.exists() else []
     if not rows or "votes" not in rows[0]:
         return ""
-    votes = from_preferences(rows)
-    reference = None
-    if toy:
-        checked = gold_choices(rows, AUDITED, rng=np.random.default_rng(0))
-        reference = {item: choice for item, choice in checked.items() if choice != "tie"}
-    share, items = pairwise_agreement(votes)
-    several = (f"Any two of them chose the same reply in {number(share, '.0%')} of {items:,} "
-               "pairs; their mean κ, agreement beyond what chance would give, is "
-               f"{number(mean_kappa(votes), '.2f')}." if items else
-               "No pair was judged by two of them, so nothing is known of how far they agree.")
+    checked = gold_choices(rows, AUDITED, rng=np.random.default_rng(0)) if toy else {}
+    reference = {item: choice for item, choice in checked.items() if choice != "tie"} or None
     looked = "" if reference is None else (
         f" The hidden truth looked again at {len(checked)} pairs and prefers one reply in "
         f"{len(reference)} of them: that is the audit.")
-    heads = [*["audit ± s.e."] * (reference is not None), "as most others ± s.e."]
+    parts = by_round(from_preferences(rows), rows)
+    body = []
+    for k, votes in parts.items():
+        body += [f"<h3>Round {k}</h3>"] * (len(parts) > 1) + [round_html(votes, reference)]
     return section(
         "labelers", "The labelers",
         quotation("The whole pipeline rests on the quality and consistency of the human labelers."),
-        f"<p>{len(rows):,} comparisons, {len(votes):,} votes. {several}{looked} The drift is the "
-        "change of the first number from a labeler’s first vote to the last; beyond two standard "
-        "errors it is marked.</p>",
-        '<div class="wide">' + table("rounds", ["", *heads, "drift ± s.e.", "votes"],
-                                     labeler_rows(votes, reference), "The labelers in numbers")
-        + "</div>")
+        f"<p>{len(rows):,} comparisons.{looked} The drift is the change of the first number from a "
+        "labeler’s first vote to the last; beyond two standard errors it is marked.</p>", *body)
+
+
+def round_html(votes: Sequence[Vote], reference: dict | None) -> str:
+    """How far labelers agree, and a row each."""
+    share, items = pairwise_agreement(votes)
+    several = (f"Any two labelers chose the same reply in {number(share, '.0%')} of {items:,} "
+               "pairs; their mean κ, agreement beyond what chance would give, is "
+               f"{number(mean_kappa(votes), '.2f')}." if items else
+               "No pair was judged by two labelers, so nothing is known of how far they agree.")
+    heads = [*["audit ± s.e."] * (reference is not None), "as most others ± s.e."]
+    return (f"<p>{len(votes):,} votes. {several}</p>" '<div class="wide">'
+            + table("rounds", ["", *heads, "drift ± s.e.", "votes"],
+                    labeler_rows(votes, reference), "The labelers in numbers") + "</div>")
 
 
 def labeler_rows(votes: Sequence[Vote], reference: dict | None) -> list[str]:
