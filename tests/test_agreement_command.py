@@ -250,3 +250,51 @@ def test_a_damaged_row_is_named_through_the_command(toy):
     write_json(toy / "unrelated.json", {})
     with pytest.raises(ValueError, match=r"preferences\.jsonl:2: wanted as many votes"):
         agreement(["old"])
+
+
+# --- rounds, time, and other questions -----------------------------------------------------------
+
+SKY = {"prompt": "what color is the sky ?", "chosen": "the sky is blue .",
+       "rejected": "the sky is green .", "labelers": ["ann", "bob", "cem"]}
+
+
+def harder_rounds(n=40) -> list[dict]:
+    """Nobody changes; the second round's pairs are harder, and everybody is right half the time."""
+    easy = [SKY | {"votes": [True] * 3} for _ in range(n)]
+    hard = [SKY | {"votes": [i % 2 == 0] * 3, "round": 2} for i in range(n)]
+    return easy + hard
+
+
+def test_harder_pairs_in_a_later_round_are_nobodys_drift(toy, capsys):
+    """One line through both rounds would call everybody worse; each round has a table."""
+    write_jsonl(toy / "preferences.jsonl", harder_rounds())
+    out = told(capsys, "old", "--audit", "80")
+    assert "Round 1" in out and "Round 2" in out and "drifts" not in out
+    votes = from_preferences(harder_rounds())
+    checked = gold_choices(harder_rounds(), 80, rng=np.random.default_rng(0))
+    assert "drifts: worse" in agreement_text(votes, checked)             # which is the mistake
+
+
+def test_a_run_of_one_round_has_one_table_without_a_heading(toy, capsys):
+    assert "Round" not in told(capsys, "old")
+
+
+def test_votes_stand_in_the_order_of_time_where_rows_say_it():
+    rows = [SKY | {"votes": [True] * 3, "time": when} for when in (0.5, 0.0, 1.0)]
+    assert [vote.item for vote in from_preferences(rows)][::3] == [1, 0, 2]
+    later = [row | {"round": number} for row, number in zip(rows, (2, 2, 1), strict=True)]
+    assert [vote.item for vote in from_preferences(later)][::3] == [2, 1, 0]
+
+
+def test_a_time_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="row 0: round and time must be numbers, got .*'late'"):
+        from_preferences([SKY | {"votes": [True] * 3, "time": "late"}])
+
+
+def test_gold_audits_only_what_was_asked_as_gold_asks(toy, capsys):
+    rows = [SKY | {"votes": [True] * 3, "question": question}
+            for question in ("better", "safer", "more useful")] + [SKY | {"votes": [True] * 3}]
+    assert set(gold_choices(rows, 9, rng=np.random.default_rng(0))) == {0, 3}
+    write_jsonl(toy / "preferences.jsonl", rows[1:3])
+    out = told(capsys, "old")
+    assert "audit: none; gold says which reply is better" in out

@@ -185,9 +185,9 @@ def test_a_round_that_compares_within_one_policy_would_be_noticed(run, tmp_path,
         policy = run.in_round(run.round - 1).load("policy")
 
         def compare(batch, *, rng):
-            replies = preferences.reply_groups(run, policy, [prompt for _, prompt in batch], rng)
-            return [row for (group, prompt), options in zip(batch, replies, strict=True)
-                    for row in run.source.compare(prompt, options, group=group, rng=rng,
+            replies = preferences.reply_groups(run, policy, [one.prompt for one in batch], rng)
+            return [row for one, options in zip(batch, replies, strict=True)
+                    for row in run.source.compare(one.prompt, options, group=one.group, rng=rng,
                                                   authors=["policy"] * len(options))]
         return run.gather("preferences", groups, compare, preferences.Stage.PREFERENCES, 2)
 
@@ -251,3 +251,43 @@ def test_a_preference_without_a_field_is_shown_with_its_file(tmp_path, field):
         preferences.read_preferences(tmp_path / "preferences.jsonl")
 
 
+
+
+# --- when labelers see what ----------------------------------------------------------------------
+
+def recorded_times(run, monkeypatch) -> dict[int, tuple[str, float]]:
+    """{group: (split, time)} as labelers were given them."""
+    given, compare = {}, type(run.source).compare
+    splits = {row["prompt"]: row["split"] for row in run.source.prompts()}
+
+    def record(self, prompt, replies, *, group, time=0.0, **more):
+        given[group] = splits[prompt], time
+        yield from compare(self, prompt, replies, group=group, time=time, **more)
+
+    monkeypatch.setattr(type(run.source), "compare", record)
+    pipeline.collect_preferences(run)
+    return given
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_labelers_go_from_0_to_1_and_see_held_out_prompts_on_the_way(
+        number, run, tmp_path, monkeypatch):
+    """A tiring one is no more tired at the held-out prompts: their mean time is that of all."""
+    run = later_round(run, tmp_path, 2) if number == 2 else copied(run, tmp_path)
+    given = recorded_times(run, monkeypatch)
+    times = sorted(when for _, when in given.values())
+    assert np.allclose(times, np.linspace(0, 1, len(given)))
+    held_out = [when for split, when in given.values() if split == "test"]
+    training = [when for split, when in given.values() if split == "train"]
+    assert min(held_out) < 0.1 and max(held_out) > 0.9 and abs(np.mean(held_out) - 0.5) < 0.1
+    assert min(training) < max(held_out) and max(training) > min(held_out)
+
+
+def test_their_order_changes_nothing_for_labelers_who_do_not_tire(run, tmp_path, monkeypatch):
+    rows = read_jsonl(run.folder / "preferences.jsonl")
+    again = copied(run, tmp_path)
+    compare = type(run.source).compare
+    monkeypatch.setattr(type(run.source), "compare", lambda self, *args, time, **more: compare(
+        self, *args, time=1.0 - time, **more))
+    pipeline.collect_preferences(again)
+    assert read_jsonl(again.folder / "preferences.jsonl") == rows

@@ -102,6 +102,7 @@ def test_saved_settings_are_checked_as_given_ones_are():
     (lambda: PreferenceConfig(replies=1), "2 replies"),
     (lambda: EvaluationConfig(samples=0), "at least 1 sample"),
     (lambda: RunConfig(seed=-1), "seed must not be negative, got -1"),
+    (lambda: RunConfig(seed=2**32), r"seed must be below 2\*\*32, got 4294967296"),
     (lambda: RunConfig(pretraining=PretrainingConfig(window=49)), "pretraining.window"),
     (lambda: RunConfig(ppo=PPOConfig(max_new=49)), "ppo.max_new"),
     (lambda: replace(text_settings(Path("x")), text=Comparisons(Path("x"), max_tokens=300)),
