@@ -465,6 +465,42 @@ def test_every_setting_of_a_run_is_used_by_some_stage():
     assert {f"world.{field.name}" for field in fields(ToyWorld)} <= used
 
 
+def test_a_baseline_that_is_not_made_cannot_be_asked(finished, capsys):
+    """Else the table would lack it without a word, and config.json would say that it is there."""
+    message = one_line(capsys, "evaluate", "old", "--name", "new", "--baselines", "dpo")
+    assert "has no dpo/ model yet" in message and "(dpo)" in message
+
+
+def test_dpo_beside_an_evaluated_run_tells_how_to_see_it(finished, capsys):
+    assert call("dpo", "old") == 0
+    assert "minirlhf evaluate old --name NEW" in capsys.readouterr().out
+
+
+def test_what_further_rounds_cannot_change_is_told_with_what_to_do(finished, capsys):
+    again = ("rounds", "old", "--name", "new", "--rounds", "2")
+    for flag, setting in (("--ppo.beta", "ppo"), ("--reward.lr", "reward")):
+        message = one_line(capsys, *again, flag, "0.7")
+        assert f"{setting} cannot change here" in message
+        assert "begin anew with minirlhf run --rounds N" in message
+
+
+def test_further_rounds_train_dpo_anew_and_so_it_may_change(finished):
+    assert call("dpo", "old") == 0
+    assert call("rounds", "old", "--name", "new", "--rounds", "2", "--baselines", "dpo",
+                "--dpo.beta", "0.5") == 0
+    assert (Path("runs/new/dpo/model.safetensors").read_bytes()
+            != Path("runs/old/dpo/model.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize("argv, told", [
+    (["--group.size", "8"], "--group.size would change nothing: PPO compares no groups"),
+    (["--algorithm", "grpo", "--ppo.lam", "0.9"], "--ppo.lam would change nothing: grpo has no"),
+    (["--algorithm", "rloo", "--group.no-normalize"], "--group.normalize would change nothing"),
+    (["--iteration.best-of", "3"], "--iteration.best-of would change nothing: there is one round")])
+def test_a_setting_of_what_the_run_has_not_is_refused(argv, told, capsys):
+    assert told in one_line(capsys, "run", *argv)
+
+
 def test_a_change_that_is_refused_in_place_leaves_an_interrupted_run_as_it_was(capsys):
     assert call("pretrain", "--name", "p", *FLAGS) == 0
     assert call("sft", "p") == 0

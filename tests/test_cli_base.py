@@ -162,11 +162,11 @@ def test_a_wider_base_is_trained_in_smaller_steps_and_a_narrower_one_as_before(g
     """As 1/width, from the width that the rates were chosen for: 64, or 96 for text."""
     assert options.default_settings(["--base", "gpt2"]).sft == RunConfig().sft
     change_json(gpt2 / "config.json", n_embd=768, n_head=12)
-    for argv, wanted in ((["--quick"], (8e-5, 8e-5, 2e-5, 8e-5)),
-                         (["--preferences", "x.jsonl"], (1e-4, 4e-5, 1e-5, 1e-4))):
+    for argv, wanted in ((["--quick"], (8e-5, 8e-5, 2e-5, 8e-5, 2e-5)),
+                         (["--preferences", "x.jsonl"], (1e-4, 4e-5, 1e-5, 1e-4, 1e-5))):
         config = options.default_settings(["--base", "gpt2", *argv])
         assert (config.sft.lr, config.reward.lr, config.ppo.lr_policy,
-                config.ppo.lr_value) == wanted
+                config.ppo.lr_value, config.dpo.lr) == wanted
     assert options.default_settings(["--base", "gpt2", "--quick"]).sft.steps == quick(
         RunConfig()).sft.steps
 
