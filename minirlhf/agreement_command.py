@@ -28,7 +28,7 @@ from minirlhf.files import read_jsonl
 from minirlhf.options import parse
 from minirlhf.run import Run
 from minirlhf.run_folder import open_run
-from minirlhf.votes import Vote, by_item, read_votes, standing
+from minirlhf.votes import Vote, by_item, by_round, read_votes, standing
 
 MOST = 6             # labelers, up to whom kappa is shown for each two
 
@@ -65,13 +65,21 @@ def agreement(argv: Sequence[str]) -> None:
     votes = read_votes(path)
     if not votes:
         raise ValueError(f"{path}: nobody has voted yet; all rows are skips")
+    rows = read_jsonl(path) if path.name == "preferences.jsonl" else []
     reference = None
-    if run is not None and run.source.simulated and path.name == "preferences.jsonl" and args.audit:
-        checked = gold_choices(read_jsonl(path), args.audit, rng=np.random.default_rng(args.seed))
-        reference = {item: choice for item, choice in checked.items() if choice != "tie"}
-        notes.append(f"audit: gold looked at {len(checked)} items and prefers one reply in "
-                     f"{len(reference)}; this panel knows no ties, so the others are left out")
-    print("\n".join([str(path), *notes, "", agreement_text(votes, reference)]))
+    if run is not None and run.source.simulated and rows and args.audit:
+        checked = gold_choices(rows, args.audit, rng=np.random.default_rng(args.seed))
+        reference = {item: choice for item, choice in checked.items() if choice != "tie"} or None
+        notes.append(
+            f"audit: gold looked at {len(checked)} items and prefers one reply in "
+            f"{len(reference)}; this panel knows no ties, so the others are left out"
+            if reference else
+            "audit: none; gold says which reply is better, and these labelers were asked which is "
+            "safer, or more useful")
+    parts = by_round(votes, rows) if rows else {1: votes}
+    print("\n".join([str(path), *notes]))
+    for number, some in parts.items():
+        print("\n" + f"Round {number}\n\n" * (len(parts) > 1) + agreement_text(some, reference))
 
 
 def votes_of(run: Run) -> tuple[Path, list[str]]:

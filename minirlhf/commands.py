@@ -84,6 +84,8 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     made = [*(product for product in stage.makes if (run.folder / product).exists()),
             *["report.html"] * (name == "evaluate")]
     print(f"written to {run.folder}: {', '.join(made)}")
+    if name == "dpo" and (run.folder / "samples.jsonl").exists():
+        print(f"its replies beside the others': minirlhf evaluate {run.folder.name} --name NEW")
 
 
 def key(name: str) -> str:
@@ -180,7 +182,8 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     check_changes(key(name), before, args.settings, in_place=args.name is None)
     origin = Run(source, args.settings)
     check_data(origin)
-    check_models(origin, stage.needs)
+    asked = ("dpo",) if name == "evaluate" and "dpo" in args.settings.baselines else ()
+    check_models(origin, (*stage.needs, *asked))
     if args.name is not None:
         place = in_new_folder(key(name), source, args)
     else:
@@ -210,7 +213,8 @@ def more_rounds(argv: Sequence[str]) -> Iterator[Run]:
                          f"{'s' * (before.config.rounds > 1)}; give --name NEW, and with --rounds "
                          "how many there are to be in all")
     check_unread(args.settings, before.config)
-    check_changes("evaluate", before, args.settings)
+    check_changes("evaluate", before, args.settings, redone=("dpo",),
+                  advice="begin anew with minirlhf run --rounds N")
     check_models(before, pipeline.STAGES["evaluate"].needs)
     check_data(before)
     metrics = read_jsonl(source / "metrics.jsonl", "stage")

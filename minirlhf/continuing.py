@@ -15,18 +15,20 @@ from minirlhf.settings import ALGORITHMS, RunConfig
 
 # --- what must be so -----------------------------------------------------------------------------
 
-def check_changes(name: str, before: Run, after: RunConfig, in_place: bool = False) -> None:
+def check_changes(name: str, before: Run, after: RunConfig, in_place: bool = False,
+                  redone: Sequence[str] = (), advice: str = "start there with --name NEW") -> None:
     """Raise ValueError for a changed setting that another stage has already used.
 
     The run's config.json says how its models were made, and must stay true: in place, of those too
-    that later stages made, as PPO where DPO is tried beside it.
+    that later stages made, as PPO where DPO is tried beside it.  redone: earlier stages that will
+    be done again.  advice: what to do instead.
     """
     stages = list(pipeline.STAGES)
     earlier, later = stages[:stages.index(name)], stages[stages.index(name) + 1:]
     if not in_place or pipeline.STAGES[name].done(before.folder):
         later = []
     used = {setting: stage for stage in earlier + later
-            if pipeline.STAGES[stage].done(before.folder)
+            if stage not in redone and pipeline.STAGES[stage].done(before.folder)
             for setting in pipeline.STAGES[stage].settings}
     if before.config.rounds > 1:
         used["iteration"] = "round 2"
@@ -35,8 +37,8 @@ def check_changes(name: str, before: Run, after: RunConfig, in_place: bool = Fal
         section, _, key = setting.partition(".")
         was, now = (d[section][key] if key else d[section] for d in (old, new))
         if was != now:
-            raise ValueError(f"{setting} cannot change here: {stage} has already used it; start "
-                             f"there with --name NEW, or leave the setting as it was")
+            raise ValueError(f"{setting} cannot change here: {stage} has already used it; "
+                             f"{advice}, or leave the setting as it was")
 
 
 def check_models(run: Run, names: Sequence[str]) -> None:

@@ -123,11 +123,18 @@ def gold_choices(rows: Sequence[dict], n: int, *, rng: np.random.Generator) -> d
 
     An audit's reference, {number of the row: choice}: "a" or "b", the sides being those of
     `votes.sides`, or "tie" where the gold scores are equal (to 1e-9).  All rows if there are fewer
-    than n.
+    than n.  Gold says which reply is better, so rows whose labelers were asked another question
+    (which is safer, which is more useful) are not among them.
+
+    Raises ValueError for a prompt that the toy world does not ask.
     """
     found = {}
-    for i in sorted(rng.choice(len(rows), size=min(n, len(rows)), replace=False).tolist()):
-        a, b = (gold(rows[i]["prompt"], *reply).total for reply in sides(rows[i]))
+    asked = [i for i, row in enumerate(rows) if row.get("question", "better") == "better"]
+    for i in sorted(rng.choice(asked, size=min(n, len(asked)), replace=False).tolist()):
+        try:
+            a, b = (gold(rows[i]["prompt"], *reply).total for reply in sides(rows[i]))
+        except KeyError as unknown:
+            raise ValueError(f"row {i} of the comparisons: {unknown.args[0]}") from None
         found[i] = "tie" if abs(a - b) < 1e-9 else "a" if a > b else "b"
     return found
 

@@ -90,6 +90,7 @@ def complaint(box: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯|]", "", box)
     parts = re.split(r"^(?:─ .*)?[ ─-]*[─-]{3,} *$", text, flags=re.MULTILINE)   # lines, the title
     told = [" ".join(part.split()) for part in parts]
+    told = [re.sub(r"^Error parsing settings\.?[\w.]*: ", "", part) for part in told]
     return "; ".join(part for part in told if len(part.split()) > 2 and "full helptext" not in part)
 
 

@@ -8,7 +8,7 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
                 metrics.jsonl        every step's numbers, by stage
                 prompts.jsonl  demonstrations.jsonl  preferences.jsonl  samples.jsonl
                 base/ sft/ reward/ value/ policy/        models in Hugging Face's layout
-                policy-best/         the policy as it did best on validation prompts
+                policy-best/         the policy as it did best on validation prompts (last round)
                 dpo/                 the baseline, if it was asked for
                 rounds/01/ …         each round's comparisons and models, if there are several
                 checkpoint/          what an interrupted stage needs to go on

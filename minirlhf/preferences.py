@@ -14,6 +14,7 @@ or has it only found what the reward model likes?
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,14 @@ from minirlhf.stages.training import Stage
 Speaker = Callable[..., list[Reply]]             # speaker(prompts, rng=…): one reply to each
 
 
+class Asked(NamedTuple):
+    """A prompt that is put to several speakers, and when labelers see it, from 0 to 1."""
+
+    group: int
+    prompt: str
+    time: float
+
+
 def collect_preferences(run: Run) -> None:
     """The preference dataset: SFT replies side by side, and who was preferred; or people's own."""
     if not run.source.simulated:
@@ -35,21 +44,26 @@ def collect_preferences(run: Run) -> None:
         return
     held_out = [row["prompt"] for row in run.source.prompts() if row["split"] == "test"]
     drawn = run.source.draw_prompts(run.config.preferences.prompts, run.rng(Stage.DATA, 2))
-    groups = list(enumerate(drawn + held_out))
+    asked = drawn + held_out
+    # Labelers take the prompts in an order of their own, so that a tiring one is as tired at the
+    # held-out ones as at the others.
+    times = run.rng(Stage.DATA, 4).permutation(len(asked)) / max(1, len(asked) - 1)
+    groups = [Asked(i, prompt, float(when)) for i, (prompt, when) in enumerate(
+        zip(asked, times, strict=True))]
     rows = sft_comparisons(run, groups) if run.round == 1 else policy_comparisons(run, groups)
     write_jsonl(run.place / "preferences.jsonl", run.source.settle(rows))
     run.checkpoint.end()
 
 
-def sft_comparisons(run: Run, groups: list[tuple[int, str]]) -> list[dict]:
+def sft_comparisons(run: Run, groups: list[Asked]) -> list[dict]:
     """The first round: several replies of the SFT model to each prompt, every two of them."""
     sft, k = run.load("sft"), run.config.preferences.replies
 
-    def compare(batch: list[tuple[int, str]], *, rng: np.random.Generator) -> list[dict]:
-        replies = reply_groups(run, sft, [prompt for _, prompt in batch], rng)
-        return [row for (group, prompt), options in zip(batch, replies, strict=True)
-                for row in run.source.compare(prompt, options, group=group, rng=rng,
-                                              time=group / len(groups))]
+    def compare(batch: list[Asked], *, rng: np.random.Generator) -> list[dict]:
+        replies = reply_groups(run, sft, [asked.prompt for asked in batch], rng)
+        return [row for asked, options in zip(batch, replies, strict=True)
+                for row in run.source.compare(asked.prompt, options, group=asked.group, rng=rng,
+                                              time=asked.time)]
 
     return run.gather("preferences", groups, compare, Stage.PREFERENCES, replies=k)
 
@@ -64,17 +78,17 @@ def reply_groups(run: Run, params: Parameters, prompts: list[str],
 
 # --- later rounds --------------------------------------------------------------------------------
 
-def policy_comparisons(run: Run, groups: list[tuple[int, str]]) -> list[dict]:
+def policy_comparisons(run: Run, groups: list[Asked]) -> list[dict]:
     """A later round: each prompt answered once by every speaker, every two of them compared."""
     speakers = round_speakers(run)
 
-    def compare(batch: list[tuple[int, str]], *, rng: np.random.Generator) -> list[dict]:
-        prompts = [prompt for _, prompt in batch]
+    def compare(batch: list[Asked], *, rng: np.random.Generator) -> list[dict]:
+        prompts = [asked.prompt for asked in batch]
         said = zip(*(speak(prompts, rng=rng) for speak in speakers.values()), strict=True)
         return [{**row, "round": run.round}
-                for (group, prompt), options in zip(batch, said, strict=True)
-                for row in run.source.compare(prompt, options, group=group, rng=rng,
-                                              time=group / len(groups), authors=list(speakers))]
+                for asked, options in zip(batch, said, strict=True)
+                for row in run.source.compare(asked.prompt, options, group=asked.group, rng=rng,
+                                              time=asked.time, authors=list(speakers))]
 
     return run.gather(run.part("preferences"), groups, compare, Stage.PREFERENCES,
                       replies=max(len(speakers), run.config.iteration.best_of))

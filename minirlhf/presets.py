@@ -26,6 +26,7 @@ def text_settings(path: Path, **others: Path | None) -> RunConfig:
         sft=replace(base.sft, steps=300, batch_size=16),
         reward=replace(base.reward, steps=200, batch_size=16, lr=3e-4),
         ppo=replace(base.ppo, steps=20, batch_size=64, max_new=48, lr_policy=1e-4),
+        dpo=replace(base.dpo, batch_size=16, lr=1e-4),
         evaluation=replace(base.evaluation, samples=1))
 
 
@@ -48,7 +49,8 @@ def base_settings(config: RunConfig, folder: Path) -> RunConfig:
 
     if slower < 1:
         config = replace(config, sft=rates(config.sft, "lr"), reward=rates(config.reward, "lr"),
-                         ppo=rates(config.ppo, "lr_policy", "lr_value"))
+                         ppo=rates(config.ppo, "lr_policy", "lr_value"),
+                         dpo=rates(config.dpo, "lr"))
     longest = sizes.context * 2 // 3 if config.text is None else sizes.context // 2
     max_new = min(config.ppo.max_new, max(1, longest))       # the rest is for the prompts
     text = config.text and replace(
@@ -75,7 +77,7 @@ PPO_ONLY = ("lr_value", "clip_value", "gamma", "lam")
 
 
 def check_unread(given: RunConfig, default: RunConfig) -> None:
-    """Raise ValueError for a setting that is not the default and that nothing of the run reads."""
+    """Raise ValueError for a changed setting of what the run has not: an algorithm, rounds."""
     def changed(section: str, names: Sequence[str] | None = None) -> Iterator[str]:
         was, now = getattr(default, section), getattr(given, section)
         for name in names or [setting.name for setting in fields(now)]:
@@ -86,6 +88,8 @@ def check_unread(given: RunConfig, default: RunConfig) -> None:
         unread, why = [*changed("group")], "PPO compares no groups; give --algorithm grpo or rloo"
     else:
         unread, why = [*changed("ppo", PPO_ONLY)], f"{given.algorithm} has no value model"
+    if given.algorithm == "rloo" and not unread:
+        unread, why = [*changed("group", ["normalize"])], "rloo never divides by the deviation"
     if given.rounds == 1 and not unread:
         unread, why = [*changed("iteration")], "there is one round; give --rounds 2 or more"
     if unread:

@@ -152,8 +152,8 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self):
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**32:                           # one word of a generator's seed
+            raise ValueError(f"seed must not be negative, nor 2**32 or more, got {self.seed}")
         check_choices("algorithm", (self.algorithm,), tuple(ALGORITHMS))
         check_choices("baselines", self.baselines, BASELINES)
         if not 1 <= self.rounds <= 99:                           # folders of two digits

@@ -185,13 +185,15 @@ class ToyWorld:
         """Decide the pairs anew, by votes that weigh as their labelers are reliable.
 
         With "majority" the rows are returned as they are.  With "reliability" the weights come
-        from all the votes (`aggregation.labeler_reliability`), and "chosen", "rejected", "votes"
-        and "best" follow the larger weight; what each labeler voted for stays as it was.
+        from the votes on training prompts (`aggregation.labeler_reliability`; on all where there
+        are none), and "chosen", "rejected", "votes" and "best" follow the larger weight; what each
+        labeler voted for stays as it was.
         `best` takes the weights for given: one pair among thousands hardly moves them.
         """
         if self.weighting == "majority" or not rows:
             return rows
-        reliability = aggregation.reliability_of(rows)
+        reliability = aggregation.reliability_of(
+            [row for row in rows if row["split"] == "train"] or rows)
         weights = {name: float(aggregation.vote_weights(p)) for name, p in reliability.items()}
         return [self._decided(row, weights) for row in rows]
 

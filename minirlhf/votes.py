@@ -7,7 +7,7 @@ agreement by chance.  Four forms of files are known by their rows:
 
 | file | labelers | a | order |
 |---|---|---|---|
-| preferences.jsonl of a run with simulated labelers | by name | the reply that sorts first | rows |
+| preferences.jsonl of a simulated run | by name | the reply that sorts first | round, time, row |
 | labels.jsonl, from `minirlhf label` | by name | of the model made earlier | time |
 | JSONL with "a", "b" and "votes" | by place: annotator1, … | as the file says | rows |
 | PandaLM's test set, a JSON array | annotator1, … | response 1 | rows |
@@ -52,6 +52,18 @@ def by_item(votes: Iterable[Vote]) -> dict[Hashable, dict[str, str]]:
     return items
 
 
+def by_round(votes: Iterable[Vote], rows: Sequence[dict]) -> dict[int, list[Vote]]:
+    """{round: its votes} of a run's preferences.jsonl, whose rows these are; one, if it had one.
+
+    Labelers of another round compared replies of other models.  A line of accuracy over both would
+    show how the replies have changed, and call it the labelers' drift.
+    """
+    found: dict[int, list[Vote]] = {}
+    for vote in votes:
+        found.setdefault(rows[vote.item].get("round", 1), []).append(vote)
+    return dict(sorted(found.items()))
+
+
 # --- reading -------------------------------------------------------------------------------------
 
 def read_votes(path: Path) -> list[Vote]:
@@ -87,11 +99,21 @@ def _votes(rows: Sequence[tuple[str, dict]], path: Path) -> Iterator[Vote]:
     if not rows:
         raise ValueError(f"{path}: empty; wanted rows with votes")
     ballots = _form(*rows[0])
-    for item, (where, row) in enumerate(rows):
+    for where, row in rows:
         if not isinstance(row, dict) or _form(where, row) is not ballots:
             raise ValueError(f"{where}: a row of another form than the first one")
+    for item in sorted(range(len(rows)), key=lambda i: _time(*rows[i])):
+        where, row = rows[item]
         for labeler, choice in ballots(row, where):
             yield Vote(item, labeler, choice)
+
+
+def _time(where: str, row: dict) -> tuple[int, float]:
+    """When a row was judged, as far as it says: its round, and how far that had come."""
+    when = row.get("round", 1), row.get("time", 0.0)
+    if not all(isinstance(number, int | float) for number in when):
+        raise ValueError(f"{where}: round and time must be numbers, got {when}")
+    return when
 
 
 def _form(where: str, row) -> Callable:

@@ -3,58 +3,30 @@ without its KL penalty, each from the same seed's base, SFT and reward model: do
 
     python scripts/compare.py [--seeds 5] [--quick] [--output docs/compared.md]
 
-The runs lie in runs/measure-SEED (those of measure.py) and runs/measure-SEED-VARIANT, made two at a
-time on one BLAS thread each; finished ones are not repeated.
+Two runs at a time, on one BLAS thread each; those in runs/measure-* are kept, or gone on with.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from comparing.making import make
 from comparing.tables import page
 from tqdm import tqdm
 
 from minirlhf.files import write_text
-
-VARIANTS = {                              # the commands that make each from the base run
-    "grpo": [["grpo"], ["evaluate"]],
-    "rloo": [["rloo"], ["evaluate"]],
-    "baselines": [["dpo", "--baselines", "best-of-n", "dpo"], ["ppo"], ["evaluate"]],
-    "rounds": [["rounds", "--rounds", "2"]],
-    "no-kl": [["ppo", "--ppo.beta", "0", "--ppo.steps", "60"], ["evaluate"]],
-}
-os.environ["OPENBLAS_NUM_THREADS"] = "1"                       # in the runs' processes
 
 parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
 parser.add_argument("--seeds", type=int, default=5)
 parser.add_argument("--quick", action="store_true", help="two tiny runs, to see that it works")
 parser.add_argument("--output", type=Path, default=Path("docs/compared.md"))
 args = parser.parse_args()
-names = [f"measure-{'quick-' * args.quick}{i}" for i in range(2 if args.quick else args.seeds)]
-
-
-def minirlhf(*argv):
-    command = [sys.executable, "-m", "minirlhf.cli", *argv]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"minirlhf {' '.join(argv)} failed:\n{done.stderr[-2000:]}")
-
-
-def make(name):
-    """The default run of a seed, and every variant of it."""
-    if not Path("runs", name, "report.html").exists():
-        minirlhf("run", "--name", name, "--seed", name.split("-")[-1], *["--quick"] * args.quick)
-    for variant, ((first, *flags), *others) in VARIANTS.items():
-        if not Path("runs", f"{name}-{variant}", "report.html").exists():
-            minirlhf(first, name, "--name", f"{name}-{variant}", *flags)
-            for (other,) in others:
-                minirlhf(other, f"{name}-{variant}")
-
+start, seeds = ("measure-quick-", 2) if args.quick else ("measure-", args.seeds)
+names = [f"{start}{seed}" for seed in range(seeds)]
 
 with ThreadPoolExecutor(2) as pool:
-    list(tqdm(pool.map(make, names), total=len(names), desc="seeds"))
+    list(tqdm(pool.map(partial(make, quick=args.quick), names), total=seeds, desc="seeds"))
 write_text(args.output, page(names, " ".join(["python scripts/compare.py", *sys.argv[1:]])))
 print(args.output.read_text(encoding="utf-8"))

@@ -105,8 +105,6 @@ MUTANTS = {
     "not its last token": summed(lambda p, m, r: np.where(
         r[:, 1:] & np.pad(r[:, 2:], [(0, 0), (0, 1)]), p, 0).sum(axis=1)),
     "a mean": summed(lambda p, m, r: np.where(r[:, 1:], p, 0).sum(axis=1) / r.sum(axis=1)),
-    "no padding mask": lambda params, model, tokens, mask, r: reply_logprobs(
-        params, model, tokens[:, ::-1], mask, r),
 }
 
 
@@ -331,6 +329,14 @@ def test_a_larger_beta_keeps_the_policy_nearer_to_its_reference():
         gaps.append(np.mean([abs(x) for g in CONSISTENT for x in above(policy, reference, model, g)]
                             ))
     assert gaps[0] > 1.2 * gaps[1]
+
+
+def test_the_last_batch_of_a_pass_counts_its_own_prompts():
+    """Three prompts in batches of two: the second batch has one prompt, and its loss is of one."""
+    policy, reference, model = two_models(apart=0.1)
+    alone = [naive_loss(policy, reference, model, [group], 0.5) for group in GROUPS]
+    _, last = run(policy, reference, model, DPOConfig(steps=2, batch_size=2, lr=1e-12, beta=0.5))
+    assert any(last["loss"] == pytest.approx(loss, rel=1e-7) for loss in alone)
 
 
 def test_the_policy_moves_and_the_reference_does_not():

@@ -5,6 +5,7 @@
     training   each stage and its curves
     chapters   what stands beside them: what they should look like
     watched    what was seen on validation prompts: reward hacking, if there is any
+    labelers   whose votes the reward model learned from, and how far they agree
     rounds     what each of several rounds collected, and how stale the reward model was
     machine    the models in memory, versions and settings
     figures    charts as SVG
@@ -21,17 +22,17 @@ from pathlib import Path
 from minirlhf.files import read_object, write_text
 from minirlhf.findings import algorithm, read_best, read_metrics, setting, titles_of
 from minirlhf.labels import read_labels, summaries
-from minirlhf.page import machine, refusals, results, rounds, training, watched
+from minirlhf.page import labelers, machine, refusals, results, rounds, training, watched
 from minirlhf.page.markup import escaped
 from minirlhf.report import comparison, read_accuracy, read_samples
 from minirlhf.run_folder import no_run
 
 CONTENTS = {"result": "Before and after", "replies": "The replies", "refusals": "Refusals",
-            "base": "Base model", "sft": "Stage 1: SFT", "reward": "Stage 2: reward model",
-            "accuracy": "Held-out accuracy", "ppo": "Stage 3: PPO", "grpo": "Stage 3: GRPO",
-            "rloo": "Stage 3: RLOO", "watching": "Watching", "rounds": "Rounds",
-            "dpo": "Baseline: DPO", "people": "What people say", "memory": "Models in memory",
-            "settings": "Settings"}
+            "base": "Base model", "sft": "Stage 1: SFT", "labelers": "The labelers",
+            "reward": "Stage 2: reward model", "accuracy": "Held-out accuracy",
+            "ppo": "Stage 3: PPO", "grpo": "Stage 3: GRPO", "rloo": "Stage 3: RLOO",
+            "watching": "Watching", "rounds": "Rounds", "dpo": "Baseline: DPO",
+            "people": "What people say", "memory": "Models in memory", "settings": "Settings"}
 # No script, no network: the page shows what it holds, whatever text the data put into it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -97,7 +98,8 @@ def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict],
     people = results.people_html(summaries(read_labels(folder / "labels.jsonl")), titles)
     return [results.table_html(samples, titles, read_best(folder)),
             results.replies_html(samples, titles), refusals.refusals_html(samples, titles),
-            stages["pretraining"], stages["SFT"], stages["reward model"],
+            stages["pretraining"], stages["SFT"],
+            labelers.labelers_html(folder, toy=not config.get("text")), stages["reward model"],
             results.accuracy_html(accuracy), stages[algorithm(config)],
             watched.watched_html(metrics, config, bests(folder, config)),
             rounds.rounds_html(folder, config, metrics, comparison(samples), titles),

@@ -17,8 +17,10 @@ prompt several times, and the siblings say it:
 **Where the KL is.**  By default in the reward, as for PPO, so that both have the article's
 objective.  GRPO was published with another place, kl="loss": advantages from the bare score, and
 β·k3 as a term of the loss.  On fresh samples the gradient of k3 is that of KL(π_ref‖π), the other
-direction, so its optimum is another one, not π* ∝ π_ref·exp(score/β); tests/
-test_closed_form_optimum.py shows both.
+direction, so its optimum is another one, not π* ∝ π_ref·exp(score/β).  There GRPO's division by the
+group's deviation also makes the score weigh more beside the KL, or less; with the KL in the reward
+it divides both, and π* stays the optimum.  tests/test_closed_form_optimum.py shows it for the
+formulas, tests/test_stages_group_relative.py for this loop.
 
 **Conventions.**  The loss is a mean over all response tokens of the optimizer step, like PPO's; the
 GRPO paper takes a mean within each response first, which gives the tokens of short responses more

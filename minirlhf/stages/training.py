@@ -21,7 +21,8 @@ class Stage(IntEnum):
 def step_rng(seed: int, stage: Stage, step: int = 0, round: int = 0) -> np.random.Generator:
     """The generator of one step of one stage, in one round of RLHF, the first being 0.
 
-    NumPy mixes [a, b, c, 0] as it mixes [a, b, c]: the first round of many is a run of one.
+    NumPy mixes [a, b, c, 0] as it mixes [a, b, c] (seeds below 2³²): the first round of many is a
+    run of one.
     """
     return np.random.default_rng([seed, int(stage), step, round])
 

@@ -46,8 +46,9 @@ def address(request, tmp_path_factory):
     word = LONG if request.param == "long" else ""
     folder = tmp_path_factory.mktemp("report") / f"run{word[:60]}"
     several = request.param == "rounds"
-    samples = [*SAMPLES, *(sample(name) for name in ("best-of-n", "dpo", "round-1", "round-2",
-                                                     "policy-best"))] if several else SAMPLES
+    samples = SAMPLES if not several else [
+        *SAMPLES[:2], *(sample(name) for name in ("best-of-n", "dpo", "round-1", "round-2",
+                                                  "policy-best")), SAMPLES[2]]
     rows = [row | {"prompt": f"sky ?{word}", "reply": f"blue .{word}", "kind": f"color{word}"}
             for row in samples]
     write_jsonl(folder / "samples.jsonl", rows)
