@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import FLAGS, call
 
-from minirlhf import checkpoint, continuing, pipeline
+from minirlhf import checkpoint, commands, continuing, pipeline
 from minirlhf.checkpoint import Checkpoint
 from minirlhf.files import append_jsonl, locked, read_json, read_jsonl, replacing_folder
 from minirlhf.run import Run
@@ -343,6 +343,30 @@ def test_a_stage_of_its_own_is_resumed_too(left_alone, monkeypatch):
             dict.fromkeys((file for file in left_alone if file not in (
                 "environment.json", "checkpoint/state.safetensors", "samples.jsonl",
                 "report.html")), True))
+
+
+def law_ended(monkeypatch) -> None:
+    """A stage whose results are there leaves no work in the checkpoint, wherever it died."""
+    argv = ["ppo", "toy", "--name", "more"]
+    assert call("run", *TINY) == 0 and call(*argv) == 0
+    wanted = contents("runs/more")
+    Path("runs/more").rename("left alone")
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(Checkpoint, "end", lambda self: (_ for _ in ()).throw(Died))
+        call(*argv)
+    assert Path("runs/more/policy").exists() and contents("runs/more") != wanted
+    assert call(*argv, "--resume") == 0
+    assert contents("runs/more") == wanted
+
+
+def test_a_stage_that_dies_as_it_ends_leaves_no_work_behind(monkeypatch):
+    law_ended(monkeypatch)
+
+
+def test_work_that_is_left_behind_is_noticed(monkeypatch):
+    monkeypatch.setattr(commands, "tidy", lambda run: None)
+    with pytest.raises(AssertionError):
+        law_ended(monkeypatch)
 
 
 def test_a_stage_that_starts_over_never_goes_on_with_what_it_gave_up(left_alone, monkeypatch):

@@ -19,7 +19,7 @@ def variants(few: int) -> dict[str, list[list[str]]]:
 
 
 def make(name: str, quick: bool) -> None:
-    """The default run of a seed, and every variant of it; what is there is gone on with."""
+    """The default run of a seed, and every variant of it; what is there is kept or gone on with."""
     if not finished(name):
         minirlhf(name, "run", "--name", name, "--seed", name.split("-")[-1], *["--quick"] * quick)
     for variant, ((first, *flags), *others) in variants(12 if quick else 1).items():
