@@ -12,7 +12,7 @@ are laid out is in `chat_text.py`.
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -33,8 +33,8 @@ from minirlhf.chat_text import (
 )
 from minirlhf.evaluation import SPEAKERS
 from minirlhf.files import read_jsonl
+from minirlhf.findings import titles_of
 from minirlhf.options import parse
-from minirlhf.report import TITLES
 from minirlhf.run import Run
 from minirlhf.run_folder import open_run
 from minirlhf.stages.training import Stage, step_rng
@@ -180,6 +180,7 @@ class Chat:
         check(flags, run)
         self.run, self.flags, self.width = run, flags, width
         self.models = {name: run.load(name) for name in names}
+        self.titles = titles_of(asdict(run.config))
         self.reward = run.load("reward") if run.has("reward") else None
         self.temperature = flags.temperature
         self.max_new = flags.max_new or run.config.ppo.max_new
@@ -219,9 +220,9 @@ class Chat:
         for name in self.models:
             prompt, kept = fitting(question, earlier[name], self.tokens, context)
             row = self.reply(name, prompt)
-            blocks.append(block(name, row))
+            blocks.append(block(name, row, self.titles))
             said[name] = [] if self.toy else [*kept, (question, row["reply"])]
-            forgot.setdefault(len(earlier[name]) - len(kept), []).append(TITLES[name])
+            forgot.setdefault(len(earlier[name]) - len(kept), []).append(self.titles[name])
         self.asked, self.said = question, said
         self.count += 1
         notes = [f"({' and '.join(names)} forgot the oldest {2 * n} turns: no more fit the context "
@@ -282,7 +283,7 @@ class Chat:
 
     def greeting(self) -> str:
         """What a person is told before the first line."""
-        who = " and ".join(TITLES[name] for name in self.models)
+        who = " and ".join(self.titles[name] for name in self.models)
         told = [f"{self.run.folder}: {who}.  /help lists the commands, /prompts shows what can be "
                 "asked.", self.toy.note if self.toy else
                 "The conversation goes on until /new; each model remembers its own replies.",

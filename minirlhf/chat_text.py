@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirlhf.report import TITLES, shortened
+from minirlhf.findings import TITLES
+from minirlhf.report import shortened
 from minirlhf.text import canonical_prompt, joined, opening, unmarked
 from minirlhf.tokens import SPECIAL_TOKENS
 
@@ -136,9 +137,9 @@ class Block(NamedTuple):
     remark: str                # score and length
 
 
-def block(name: str, row: dict) -> Block:
+def block(name: str, row: dict, titles: dict[str, str] = TITLES) -> Block:
     """A row of `evaluation.answer` as it is shown."""
-    title = TITLES[name] + ", continuing plain text" * (name == "base")
+    title = titles[name] + ", continuing plain text" * (name == "base")
     reply = row["reply"] + " (did not finish)" * (not row["ended"])
     remarks = [f"{key} {row[key]:+.2f}" for key in ("score", "gold") if key in row]
     remarks.append(f"{row['length']} token{'s' * (row['length'] > 1)}")

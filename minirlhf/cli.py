@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from minirlhf import __version__, chat, commands, pipeline
+from minirlhf.agreement_command import agreement
 from minirlhf.arrays import keep_freed_memory
 from minirlhf.labelling.command import label
+from minirlhf.refusals_command import refusals
+from minirlhf.settings import ALGORITHMS
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -23,6 +26,9 @@ Reinforcement learning from human feedback on a toy assistant, from a raw langua
   minirlhf run --preferences F    the same on people's comparisons: JSONL rows with "prompt",
                                   "chosen" and "rejected" (needs the extra: text); your own
                                   --demonstrations, --corpus and --prompts may go beside them
+  minirlhf run --algorithm grpo   three models in memory instead of four (also: rloo)
+  minirlhf run --rounds 2         then fresh preferences on the new replies, and all of it again
+  minirlhf rounds RUN --name NEW --rounds 2    the second round of a finished run
   minirlhf chat RUN               ask the models of a finished run yourself, two side by side
 
 stage by stage, each continuing a run folder:
@@ -31,8 +37,13 @@ stage by stage, each continuing a run folder:
   minirlhf preferences RUN        SFT replies side by side; labelers choose
   minirlhf reward-model RUN       stage 2: learn a score from the choices
   minirlhf ppo RUN                stage 3: PPO against that score, with a KL penalty
+  minirlhf grpo RUN               the same without a value model: replies to one prompt compared
+  minirlhf rloo RUN               likewise, each reply compared with the mean of the others
+  minirlhf dpo RUN                a baseline: learn from the choices, without a reward model
   minirlhf evaluate RUN           ask all models the test prompts; table and report
   minirlhf report RUN             write the report of a run again, from what its folder holds
+  minirlhf agreement RUN          how far a run's labelers agree, who is right, who drifts
+  minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
 
 The same command with --resume goes on where it was interrupted.
@@ -70,8 +81,11 @@ def notes(problem: BaseException) -> str:
 def command(name: str) -> Callable:
     """The function of a command.  Raises ValueError for an unknown one."""
     found = {"run": commands.run_all,
-             **{stage: partial(commands.run_stage, stage) for stage in pipeline.STAGES},
-             "report": commands.write_report, "chat": chat.command, "label": label}
+             **{stage: partial(commands.run_stage, stage)
+                for stage in (*pipeline.STAGES, *ALGORITHMS)},
+             "rounds": commands.run_rounds,
+             "report": commands.write_report, "chat": chat.command, "label": label,
+             "agreement": agreement, "refusals": refusals}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

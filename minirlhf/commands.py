@@ -2,28 +2,28 @@
 
 import errno
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from minirlhf import page, pipeline, report
-from minirlhf.files import (
-    locked,
-    read_jsonl,
-    replacing,
-    replacing_folder,
-    write_json,
-    write_jsonl,
+from minirlhf.continuing import (
+    check_changes,
+    check_models,
+    copy_earlier,
+    copy_rounds,
+    drop_other_algorithms,
 )
-from minirlhf.options import Continue, Finished, parse, parse_continue, parse_new
+from minirlhf.files import locked, read_jsonl, write_json
+from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
+from minirlhf.presets import check_unread
 from minirlhf.run import Run
 from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
-from minirlhf.settings import RunConfig
+from minirlhf.settings import ALGORITHMS
 
 
 def run_all(argv: Sequence[str]) -> None:
@@ -34,37 +34,73 @@ def run_all(argv: Sequence[str]) -> None:
     """
     started = time.monotonic()
     with begun("minirlhf run", run_all.__doc__, argv) as run:
-        if all(stage.done(run.folder) for stage in pipeline.STAGES.values()):
-            print(f"{run.folder} had come to its end already; this is what it found")
-        for stage in pipeline.STAGES.values():
-            if not stage.done(run.folder):
-                stage.run(run)
-        show(run)
+        go_on(run, started)
+
+
+def run_rounds(argv: Sequence[str]) -> None:
+    """Further rounds of RLHF, in a new run that begins with what RUN found: the updated policy
+    replies, labelers compare its replies with those of other models, the reward model is trained
+    anew, and the policy goes on.  Give --name NEW and --rounds N, the rounds in all.
+    """
+    started = time.monotonic()
+    with more_rounds(argv) as run:
+        go_on(run, started)
+
+
+def go_on(run: Run, started: float) -> None:
+    """Do whatever a run has not done yet, and show what it found."""
+    steps = pipeline.steps(run.config)
+    if all(step.done(run.folder) for step in steps):
+        print(f"{run.folder} had come to its end already; this is what it found")
+    for step in steps:
+        if not step.done(run.folder):
+            step.run(run)
+    tidy(run)
+    show(run)
     print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
           f"look at {run.folder / 'report.html'}")
 
 
+def tidy(run: Run) -> None:
+    """Empty the checkpoint of a stage whose process died when its results were there already."""
+    if run.checkpoint.found:
+        run.checkpoint.end()
+
+
 def run_stage(name: str, argv: Sequence[str]) -> None:
     """minirlhf STAGE RUN: one stage, in place or in a new folder; its results are never replaced.
+
+    grpo and rloo are names of stage 3, beside ppo.
     """
-    stage = pipeline.STAGES[name]
+    stage = pipeline.STAGES[key(name)]
     place = (begun("minirlhf pretrain", stage.run.__doc__, argv) if name == "pretrain"
              else continued(name, argv))
     with place as run:
         if not stage.done(run.folder):
             stage.run(run)
+        tidy(run)
         if name == "evaluate":
             show(run)
-    made = [*stage.makes, *["report.html"] * (name == "evaluate")]
+    made = [*(product for product in stage.makes if (run.folder / product).exists()),
+            *["report.html"] * (name == "evaluate")]
     print(f"written to {run.folder}: {', '.join(made)}")
+    if name == "dpo" and (run.folder / "samples.jsonl").exists():
+        print(f"its replies beside the others': minirlhf evaluate {run.folder.name} --name NEW")
+
+
+def key(name: str) -> str:
+    """The stage that a command runs: every algorithm is a way to do stage 3."""
+    return "ppo" if name in ALGORITHMS else name
 
 
 def show(run: Run) -> None:
     """Print what the run found, and write its report."""
     samples = report.read_samples(run.folder)
-    print(f"\n{report.examples_text(samples)}\n")
+    titles = report.titles_of(asdict(run.config))
+    print(f"\n{report.examples_text(samples, titles=titles)}\n")
     print(report.accuracy_text(report.read_accuracy(run.folder)) + "\n")
-    print(report.table_text(report.comparison(samples)))
+    print(report.table_text(report.comparison(samples), titles))
+    print(f"\n{report.marks_text(run.folder)}")
     page.write_report(run.folder)
 
 
@@ -114,6 +150,9 @@ def resumable(program: str, argv: Sequence[str]) -> Iterator[str]:
 def begun(program: str, description: str, argv: Sequence[str]) -> Iterator[Run]:
     """A new run folder, or with --resume that of an interrupted run."""
     args = parse_new(program, description, argv)
+    if program != "minirlhf run" and args.settings.rounds > 1:
+        raise ValueError("--rounds: stage by stage there is one round; more are made by minirlhf "
+                         "run --rounds N, or from a finished run by minirlhf rounds RUN")
     folder = resumed_folder if args.resume else new_folder
     with resumable(program, argv) as command, folder(args.out / args.name, args.settings,
                                                      command) as run:
@@ -127,21 +166,61 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     Raises FileNotFoundError if there is no such run or it lacks a model that the stage starts
     from, FileExistsError if the folder already has what the stage makes.
     """
-    stage, program = pipeline.STAGES[name], f"minirlhf {name}"
+    stage, program = pipeline.STAGES[key(name)], f"minirlhf {name}"
     args = parse_continue(program, stage.run.__doc__, argv)
+    if name in ALGORITHMS:
+        args = of_algorithm(name, args, argv)
     source = args.out / args.run
-    check_changes(name, open_run(source), args.settings)
+    before = open_run(source)
+    if args.settings.rounds != before.config.rounds:
+        raise ValueError("--rounds: more of them are made in a new run, by minirlhf rounds RUN "
+                         "--name NEW --rounds N")
+    if before.config.rounds > 1 and name != "evaluate":
+        raise ValueError(f"{source} has {before.config.rounds} rounds, of which no stage can be "
+                         "done by itself; start from a run of one round")
+    check_unread(args.settings, before.config)
+    check_changes(key(name), before, args.settings, in_place=args.name is None)
     origin = Run(source, args.settings)
     check_data(origin)
-    for needed in stage.needs:
-        origin.load(needed)
+    asked = ("dpo",) if name == "evaluate" and "dpo" in args.settings.baselines else ()
+    check_models(origin, (*stage.needs, *asked))
     if args.name is not None:
-        place = in_new_folder(name, source, args)
+        place = in_new_folder(key(name), source, args)
     else:
         if not args.resume:
             start_stage(origin, stage)
         place = partial(resumed_folder, source, args.settings)
     with resumable(program, argv) as command, place(command) as run:
+        yield run
+
+
+def of_algorithm(name: str, args: Continue, argv: Sequence[str]) -> Continue:
+    """The flags of `minirlhf grpo RUN`: the command says the algorithm."""
+    if option(argv, "--algorithm") is not None:
+        raise ValueError("--algorithm: the command says it, minirlhf ppo, grpo or rloo RUN")
+    return replace(args, settings=replace(args.settings, algorithm=name))
+
+
+@contextmanager
+def more_rounds(argv: Sequence[str]) -> Iterator[Run]:
+    """A new run folder that begins with the first rounds of a finished run."""
+    args = parse_continue("minirlhf rounds", run_rounds.__doc__, argv)
+    source = args.out / args.run
+    before = open_run(source)
+    rounds = args.settings.rounds
+    if args.name is None or rounds <= before.config.rounds:
+        raise ValueError(f"{source} has had {before.config.rounds} round"
+                         f"{'s' * (before.config.rounds > 1)}; give --name NEW, and with --rounds "
+                         "how many there are to be in all")
+    check_unread(args.settings, before.config)
+    check_changes("evaluate", before, args.settings, redone=("dpo",),
+                  advice="begin anew with minirlhf run --rounds N")
+    check_models(before, pipeline.STAGES["evaluate"].needs)
+    check_data(before)
+    metrics = read_jsonl(source / "metrics.jsonl", "stage")
+    place = partial(resumed_folder if args.resume else new_folder, args.out / args.name,
+                    args.settings, fill=lambda: copy_rounds(before, args.out / args.name, metrics))
+    with resumable("minirlhf rounds", argv) as command, place(command) as run:
         yield run
 
 
@@ -165,43 +244,6 @@ def start_stage(run: Run, stage: pipeline.Step) -> None:
     run.check()
     with locked(run.folder):
         run.checkpoint.start_over()
+        if stage is pipeline.STAGES["ppo"]:
+            drop_other_algorithms(run)
         write_json(run.folder / "config.json", asdict(run.config))
-
-
-def check_changes(name: str, before: Run, after: RunConfig) -> None:
-    """Raise ValueError for a changed setting that an earlier stage has already used.
-
-    The run's config.json says how its models were made, and must stay true.
-    """
-    stages = list(pipeline.STAGES)
-    used = {setting: stage for stage in stages[:stages.index(name)]
-            if pipeline.STAGES[stage].done(before.folder)
-            for setting in pipeline.STAGES[stage].settings}
-    old, new = asdict(before.config), asdict(after)
-    for setting, stage in used.items():
-        section, _, key = setting.partition(".")
-        was, now = (d[section][key] if key else d[section] for d in (old, new))
-        if was != now:
-            raise ValueError(f"{setting} cannot change here: {stage} has already used it; start "
-                             f"there with --name NEW, or leave the setting as it was")
-
-
-def copy_earlier(name: str, source: Path, target: Path, metrics: list[dict]) -> None:
-    """Copy what the stages before `name` made, and their rows of the log, to another run folder.
-
-    What is there already was copied by an attempt that was interrupted.
-    """
-    stages = list(pipeline.STAGES.values())
-    earlier = stages[:list(pipeline.STAGES).index(name)]
-    for product in (product for stage in earlier for product in stage.makes):
-        if not (source / product).exists() or (target / product).exists():
-            continue
-        if (source / product).is_dir():
-            with replacing_folder(target / product) as folder:
-                shutil.copytree(source / product, folder, dirs_exist_ok=True)
-        else:
-            with replacing(target / product) as temporary:
-                shutil.copyfile(source / product, temporary)
-    logs = {stage.log for stage in earlier}
-    if not (target / "metrics.jsonl").exists():
-        write_jsonl(target / "metrics.jsonl", [row for row in metrics if row["stage"] in logs])

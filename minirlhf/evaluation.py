@@ -8,7 +8,7 @@ can be made again, by other rules, from a run's `samples.jsonl`.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import sqrt
+from math import log, sqrt
 
 import numpy as np
 
@@ -18,9 +18,12 @@ from minirlhf.rollout import join, measured_logprobs, score_replies
 from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import Tokenizer, strip
 from minirlhf.transformer import ModelConfig
+from minirlhf.votes import sides
 from minirlhf.world.gold import gold
 
-SPEAKERS = ("base", "sft", "policy")               # models that answer, in the order of a run
+# Models that answer, in the order of a run.  policy-best: as the policy was where it did best on
+# validation prompts.
+SPEAKERS = ("base", "sft", "dpo", "policy-best", "policy")
 GOLD_PARTS = ("helpful", "honest", "harmless", "courtesy", "concise", "clear", "finished")
 RATES = {"harm_refused": ("harm", "refused"),      # name: the kind of prompt, what is counted
          "over_refusal": ("scary", "refused"), "scary_right": ("scary", "right")}
@@ -73,6 +76,39 @@ def answer(policy: Parameters, reward: Parameters | None, model: ModelConfig,
     return rows, samples
 
 
+def evaluate_best_of(n: int, policy: Parameters, reward: Parameters, model: ModelConfig,
+                     tokenizer: Tokenizer, prompts: Sequence[dict], max_new: int, *,
+                     rng: np.random.Generator, temperature: float = 1.0) -> list[dict]:
+    """Best-of-n: answer each prompt n times and keep the reply with the highest score.
+
+    No training at all, n times the work at each question: what reinforcement learning has to beat
+    (Stiennon et al. 2020; Gao et al. 2022).  Rows as from `evaluate`, where kl is
+
+        log n − (n − 1)/n
+
+    in nats, the same in each row: an upper bound on KL(best-of-n‖policy), near to it where no one
+    reply is likely and no two score the same (Beirami et al. 2024, arXiv 2401.01879).  A policy
+    that nearly always gives one reply gains and moves far less.  It is the KL to the reference if
+    the policy is the reference.
+    """
+    rows = best_of(n, policy, reward, model, tokenizer, [row["prompt"] for row in prompts], max_new,
+                   rng=rng, temperature=temperature)
+    return [{**row, "model": "best-of-n", **best, "kl": log(n) - (n - 1) / n}
+            for row, best in zip(prompts, rows, strict=True)]
+
+
+def best_of(n: int, policy: Parameters, reward: Parameters, model: ModelConfig,
+            tokenizer: Tokenizer, prompts: Sequence[str], max_new: int, *,
+            rng: np.random.Generator, **settings) -> list[dict]:
+    """For each prompt the reply that the reward model likes best out of n: rows as of `answer`.
+
+    The first of equals.  All n·len(prompts) replies are sampled in one batch.
+    """
+    rows, _ = answer(policy, reward, model, tokenizer, [p for p in prompts for _ in range(n)],
+                     max_new, rng=rng, **settings)
+    return [max(rows[i:i + n], key=lambda row: row["score"]) for i in range(0, len(rows), n)]
+
+
 def with_gold(rows: Sequence[dict]) -> list[dict]:
     """The rows with the hidden gold score of the toy world, whole and in parts, beside them."""
     result = []
@@ -80,6 +116,27 @@ def with_gold(rows: Sequence[dict]) -> list[dict]:
         truth = asdict(gold(row["prompt"], row["reply"], row["ended"]))
         result.append({**row, "gold": truth.pop("total"), **truth})
     return result
+
+
+def gold_choices(rows: Sequence[dict], n: int, *, rng: np.random.Generator) -> dict[int, str]:
+    """Which reply gold prefers in n of the rows of a toy run's preferences.jsonl, drawn by `rng`.
+
+    An audit's reference, {number of the row: choice}: "a" or "b", the sides being those of
+    `votes.sides`, or "tie" where the gold scores are equal (to 1e-9).  All rows if there are fewer
+    than n.  Gold says which reply is better, so rows whose labelers were asked another question
+    (which is safer, which is more useful) are not among them.
+
+    Raises ValueError for a prompt that the toy world does not ask.
+    """
+    found = {}
+    asked = [i for i, row in enumerate(rows) if row.get("question", "better") == "better"]
+    for i in sorted(rng.choice(asked, size=min(n, len(asked)), replace=False).tolist()):
+        try:
+            a, b = (gold(rows[i]["prompt"], *reply).total for reply in sides(rows[i]))
+        except KeyError as unknown:
+            raise ValueError(f"row {i} of the comparisons: {unknown.args[0]}") from None
+        found[i] = "tie" if abs(a - b) < 1e-9 else "a" if a > b else "b"
+    return found
 
 
 # --- tables --------------------------------------------------------------------------------------

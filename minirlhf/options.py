@@ -14,14 +14,8 @@ from typing import Annotated
 
 import tyro
 
-from minirlhf.settings import (
-    RunConfig,
-    base_settings,
-    check_unused,
-    quick,
-    read_settings,
-    text_settings,
-)
+from minirlhf.presets import base_settings, check_unread, check_unused, quick, text_settings
+from minirlhf.settings import RunConfig, read_settings
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,7 @@ def complaint(box: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯|]", "", box)
     parts = re.split(r"^(?:─ .*)?[ ─-]*[─-]{3,} *$", text, flags=re.MULTILINE)   # lines, the title
     told = [" ".join(part.split()) for part in parts]
+    told = [re.sub(r"^Error parsing settings\.?[\w.]*: ", "", part) for part in told]
     return "; ".join(part for part in told if len(part.split()) > 2 and "full helptext" not in part)
 
 
@@ -105,6 +100,7 @@ def parse_new(program: str, description: str, argv: Sequence[str], name: str = "
     args = parse(New, program, description, argv, New(name=name, settings=default))
     check_name(args.name)
     check_unused(args.settings, default)
+    check_unread(args.settings, default)
     return args
 
 

@@ -8,16 +8,21 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
                 metrics.jsonl        every step's numbers, by stage
                 prompts.jsonl  demonstrations.jsonl  preferences.jsonl  samples.jsonl
                 base/ sft/ reward/ value/ policy/        models in Hugging Face's layout
+                policy-best/         the policy as it did best on validation prompts (last round)
+                dpo/                 the baseline, if it was asked for
+                rounds/01/ …         each round's comparisons and models, if there are several
                 checkpoint/          what an interrupted stage needs to go on
                 report.html
+
+GRPO and RLOO have no value/.  Of several rounds the last one's models are also the run's own.
 
 Training and sampling are parts of a stage, `run.follow` and `run.gather`, and can be interrupted
 anywhere.  A stage is done when the last of its results is there: each appears in one moment, as a
 whole.
 """
 
+import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +30,27 @@ import numpy as np
 
 from minirlhf import evaluation, pretrained, transformer
 from minirlhf.arrays import to_host
-from minirlhf.files import append_jsonl, read_jsonl, write_jsonl
+from minirlhf.files import append_jsonl, replacing_folder, write_jsonl
+from minirlhf.judgement import evaluate, held_out_accuracy
 from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import Parameters, copy
-from minirlhf.rollout import Models, Reply, generate, score_replies
-from minirlhf.run import Run
-from minirlhf.stages import ppo, pretraining, reward_model, supervised
-from minirlhf.stages.training import Stage
+from minirlhf.preferences import collect_preferences, comparisons_so_far, read_preferences
+from minirlhf.rollout import Models, generate, rows_at_once, score_replies
+from minirlhf.run import BATCH, OF_A_ROUND, Run, watched
+from minirlhf.settings import ALGORITHMS, RunConfig
+from minirlhf.stages import (
+    direct_preference,
+    group_relative,
+    ppo,
+    pretraining,
+    reward_model,
+    supervised,
+)
+from minirlhf.stages.training import Stage, step_rng
+from minirlhf.watching import Watcher, validation_prompts
+
+LABELING = ("world.panel", "world.guidelines", "world.votes_per_pair", "world.weighting",
+            "world.safety_share")
 
 # --- the stages, in order, each followed by its helpers ------------------------------------------
 
@@ -76,60 +95,31 @@ def fine_tune(run: Run) -> None:
     run.checkpoint.end()
 
 
-def collect_preferences(run: Run) -> None:
-    """The preference dataset: SFT replies side by side, and who was preferred; or people's own."""
-    if not run.source.simulated:
-        write_jsonl(run.folder / "preferences.jsonl", run.source.rows)
-        run.checkpoint.end()
-        return
-    config, sft = run.config.preferences, run.load("sft")
-    held_out = [row["prompt"] for row in run.source.prompts() if row["split"] == "test"]
-    prompts = run.source.draw_prompts(config.prompts, run.rng(Stage.DATA, 2)) + held_out
-
-    def compare(groups: list[tuple[int, str]], *, rng: np.random.Generator) -> list[dict]:
-        replies = reply_groups(run, sft, [prompt for _, prompt in groups], rng)
-        return [row for (group, prompt), options in zip(groups, replies, strict=True)
-                for row in run.source.compare(prompt, options, group=group, rng=rng)]
-
-    write_jsonl(run.folder / "preferences.jsonl", run.gather(
-        "preferences", list(enumerate(prompts)), compare, Stage.PREFERENCES,
-        replies=config.replies))
-    run.checkpoint.end()
-
-
-def reply_groups(run: Run, params: Parameters, prompts: list[str],
-                 rng: np.random.Generator) -> list[list[Reply]]:
-    """Several replies to each prompt."""
-    k = run.config.preferences.replies
-    asked = [run.tokenizer.prompt(prompt) for prompt in prompts for _ in range(k)]
-    replies = generate(params, run.model, run.tokenizer, asked, run.config.ppo.max_new, rng=rng,
-                       temperature=run.config.ppo.temperature)
-    return [replies[i:i + k] for i in range(0, len(replies), k)]
-
-
 def train_reward_model(run: Run) -> None:
     """Stage 2: the reward model, from comparisons, normalised on replies to training prompts."""
     config = run.config.reward
-    if not (run.folder / "preferences.jsonl").exists():
-        collect_preferences(run)
-    comparisons = read_preferences(run.folder / "preferences.jsonl")
-    training = [row for row in comparisons if row["split"] == "train"]
-    groups = reward_model.group_comparisons(training, run.tokenizer, run.model.context)
+    groups = training_groups(run)
     sft = run.load("sft")
-    reward = transformer.with_scalar_head(sft, rng=run.rng(Stage.INITIALIZE, 1))
+    earlier = run.in_round(run.round - 1).load("reward") if run.round > 1 else None
+    reward = (copy(earlier) if earlier is not None and run.config.iteration.reward_from == "last"
+              else transformer.with_scalar_head(sft, rng=run.rng(Stage.INITIALIZE, 1)))
     state = adamw_state(reward)
-    run.follow("reward model", config.steps, {"reward": reward}, state, reward_model.train(
-        reward, run.model, groups, config, seed=run.config.seed, state=state))
+    run.follow(run.part("reward model"), config.steps, {"reward": reward}, state,
+               reward_model.train(reward, run.model, groups, config, seed=run.config.seed,
+                                  round=run.round - 1, state=state))
     scored = to_host(score_replies(reward, run.model, conversations(run, sft)))
     reward_model.normalize(reward, float(scored.mean()), float(scored.std()))
-    run.save("reward", reward, accuracy=held_out_accuracy(
-        run, reward, [row for row in comparisons if row["split"] == "test"]))
+    run.save("reward", reward, accuracy=held_out_accuracy(run, reward, earlier))
     run.checkpoint.end()
 
 
-def read_preferences(path: Path) -> list[dict]:
-    """The rows of a run's preferences.jsonl.  Raises ValueError for one that lacks a field."""
-    return read_jsonl(path, "prompt", "chosen", "rejected", "split", "kind")
+def training_groups(run: Run) -> list[reward_model.Group]:
+    """The comparisons to learn from, by prompt; collected first if that was not done."""
+    if not (run.place / "preferences.jsonl").exists():
+        collect_preferences(run)
+    return reward_model.group_comparisons(
+        [row for row in comparisons_so_far(run) if row["split"] == "train"], run.tokenizer,
+        run.model.context)
 
 
 def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:
@@ -140,69 +130,84 @@ def conversations(run: Run, sft: Parameters, n: int = 1024) -> list[list[int]]:
         return [(prompt + run.tokenizer.response(*reply))[:run.model.context]
                 for prompt, reply in zip(prompts, replies, strict=True)]
 
-    return run.gather("replies to scale", run.draw_prompts(n, run.rng(Stage.DATA, 3)), answer,
-                      Stage.NORMALIZE)
+    prompts = run.draw_prompts(n, run.rng(Stage.DATA, 3))
+    return run.gather(run.part("replies to scale"), prompts, answer, Stage.NORMALIZE)
 
 
-def held_out_accuracy(run: Run, reward: Parameters, comparisons: list[dict]) -> dict[str, dict]:
-    """The reward model's accuracy on held-out prompts, in all and by kind of prompt.
+def fine_tune_with_rl(run: Run) -> None:
+    """Stage 3: the policy against the reward model, held near the SFT model by the KL penalty.
 
-    Each prompt counts once.  `standard_error` is over prompts; `best` is the highest accuracy that
-    the labelers' own disagreement allows, where it is known.  For people's comparisons, `longer`
-    and `shorter` are the accuracies of always picking the longer, or the shorter, reply.
+    It is watched on validation prompts, and the best policy is kept beside the last.
     """
-    by_kind: dict[str, list] = {"all": comparisons}
-    if len({row["kind"] for row in comparisons}) > 1:
-        for row in sorted(comparisons, key=lambda row: row["kind"]):
-            by_kind.setdefault(row["kind"], []).append(row)
-    table = {}
-    for kind, rows in by_kind.items():
-        if not rows:                                     # all held-out replies coincide
-            continue
-        groups = reward_model.group_comparisons(rows, run.tokenizer, run.model.context)
-        hits = reward_model.accuracy(reward, run.model, groups)
-        table[kind] = {"accuracy": float(hits.mean()), "prompts": len(groups), "pairs": len(rows),
-                       "standard_error": evaluation.standard_error(hits)}
-        if not run.source.simulated:
-            longer = float(reward_model.longer_is_chosen(groups).mean())
-            table[kind] |= {"longer": longer, "shorter": 1 - longer}
-        if "best" in rows[0]:
-            best: dict = {}
-            for row in rows:
-                best.setdefault(row["group"], []).append(row["best"])
-            table[kind]["best"] = float(np.mean([np.mean(pairs) for pairs in best.values()]))
-    return table
-
-
-def fine_tune_with_ppo(run: Run) -> None:
-    """Stage 3: the policy against the reward model, held near the SFT model by the KL penalty."""
-    config = run.config.ppo
-    sft, reward = run.load("sft"), run.load("reward")
-    models = Models(policy=copy(sft), value=copy(reward), reward=reward, reference=sft)
-    trained, state = {"value": models.value, "policy": models.policy}, ppo.initial_state(models,
-                                                                                         config)
-    run.follow("PPO", config.steps, trained, state, ppo.train(
-        models, run.model, run.draw_prompts, config, seed=run.config.seed, state=state))
+    config, before = run.config, run.in_round(run.round - 1)
+    sft, reward, further = run.load("sft"), run.load("reward"), run.round > 1
+    begun = before.load("policy") if further and config.iteration.policy_from == "last" else sft
+    reference = before.load("policy") if further and config.iteration.reference == "last" else sft
+    critic = copy(reward) if config.algorithm == "ppo" else None
+    models = Models(policy=copy(begun), value=critic, reward=reward, reference=reference)
+    given = dict(seed=config.seed, round=run.round - 1)
+    if config.algorithm == "ppo":
+        state = ppo.initial_state(models, config.ppo)
+        steps = ppo.train(models, run.model, run.draw_prompts, config.ppo, state=state, **given)
+    else:
+        state = group_relative.initial_state(models, config.ppo)
+        steps = group_relative.train(models, run.model, run.draw_prompts, config.ppo, config.group,
+                                     algorithm=config.algorithm, state=state, **given)
+    watcher = watch(run, models)
+    trained = {name: params for name, params in (("value", models.value), ("policy", models.policy))
+               if params is not None}
+    run.follow(run.part(ALGORITHMS[config.algorithm]), config.ppo.steps,
+               {**trained, "watch": watcher.state}, state, steps, watcher.look)
     for name, params in trained.items():
         run.save(name, params)
     run.checkpoint.end()
 
 
-def evaluate(run: Run, split: str = "test") -> list[dict]:
-    """Every model answers the split's prompts; the rows go to samples.jsonl."""
-    k, rows = run.config.evaluation.samples, []
-    prompts = [row for row in run.source.prompts() if row["split"] == split for _ in range(k)]
-    sft, reward = run.load("sft"), run.load("reward")
-    for name in evaluation.SPEAKERS:
-        ask = partial(evaluation.evaluate, name, run.load(name), reward, sft, run.model,
-                      run.tokenizer, max_new=run.config.ppo.max_new, raw=name == "base",
-                      temperature=run.config.ppo.temperature)
-        rows += run.gather(f"asking {name}", prompts, ask, Stage.EVALUATE)
-    rows = evaluation.with_gold(rows) if run.source.simulated else rows
-    write_jsonl(run.folder / "samples.jsonl", rows)
-    run.checkpoint.end()
-    return rows
+def watch(run: Run, models: Models) -> Watcher:
+    """Asks the policy the validation prompts, always with the same random numbers."""
+    prompts = validation_prompts(run.source.prompts(), run.config.watch)
+    n = rows_at_once(run.model, run.longest_prompt + run.config.ppo.max_new, BATCH)
 
+    def ask() -> list[dict]:
+        rows = []
+        for number, start in enumerate(range(0, len(prompts), n)):
+            rows += evaluation.evaluate(
+                "policy", models.policy, models.reward, models.reference, run.model, run.tokenizer,
+                prompts[start:start + n], run.config.ppo.max_new,
+                rng=step_rng(run.config.seed, Stage.WATCH, number),
+                temperature=run.config.ppo.temperature)
+        return evaluation.with_gold(rows) if run.source.simulated else rows
+
+    return Watcher(ask, lambda report: run.save("policy-best", models.policy, best=report),
+                   run.config.watch, run.config.ppo.beta, run.config.ppo.steps)
+
+
+def fine_tune_with_dpo(run: Run) -> None:
+    """A baseline without reinforcement learning: DPO on the comparisons of the reward model, the
+    last round's."""
+    config = run.config.dpo
+    groups = training_groups(run.in_round(run.config.rounds))
+    sft = run.load("sft")
+    policy = copy(sft)
+    state = adamw_state(policy)
+    run.follow("DPO", config.steps, {"dpo": policy}, state, direct_preference.train(
+        policy, sft, run.model, groups, config, seed=run.config.seed, state=state))
+    run.save("dpo", policy)
+    run.checkpoint.end()
+
+
+def publish(run: Run) -> None:
+    """After the last round its models and all comparisons are the run's own."""
+    last = run.in_round(run.config.rounds)
+    write_jsonl(run.folder / "preferences.jsonl", [
+        row for number in range(1, run.config.rounds + 1)
+        for row in read_preferences(run.in_round(number).place / "preferences.jsonl")])
+    for name in filter(last.has, OF_A_ROUND):
+        with replacing_folder(run.folder / name) as folder:
+            shutil.copytree(last.model_folder(name), folder, dirs_exist_ok=True)
+
+
+# --- the table of stages -------------------------------------------------------------------------
 
 class Step(NamedTuple):
     """A stage as a step of the pipeline, and as a command."""
@@ -211,7 +216,7 @@ class Step(NamedTuple):
     needs: tuple[str, ...]             # models it starts from
     makes: tuple[str, ...]             # what it adds to the run folder, the last one last
     settings: tuple[str, ...] = ()     # the settings it reads first: a later change would be a lie
-    log: str | None = None             # its name in metrics.jsonl
+    logs: tuple[str, ...] = ()         # its names in metrics.jsonl
 
     def done(self, folder: Path) -> bool:
         """Whether a run has it behind itself: the last of its results is there, and so whole."""
@@ -221,13 +226,36 @@ class Step(NamedTuple):
 STAGES = {
     "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"),
                      ("seed", "base", "text", "model", "pretraining", "world.corpus_words"),
-                     "pretraining"),
+                     ("pretraining",)),
     "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"),
-                ("sft", "world.demonstration_count", "world.habits"), "SFT"),
+                ("sft", "world.demonstration_count", "world.habits"), ("SFT",)),
     "preferences": Step(collect_preferences, ("sft",), ("preferences.jsonl",),
-                        ("preferences", "world.panel", "ppo.temperature", "ppo.max_new")),
-    "reward-model": Step(train_reward_model, ("sft",), ("reward",), ("reward",), "reward model"),
-    "ppo": Step(fine_tune_with_ppo, ("sft", "reward"), ("value", "policy"), ("ppo",), "PPO"),
+                        ("preferences", *LABELING, "ppo.temperature", "ppo.max_new")),
+    "reward-model": Step(train_reward_model, ("sft",), ("reward",), ("reward",),
+                         ("reward model",)),
+    "dpo": Step(fine_tune_with_dpo, ("sft",), ("dpo",), ("dpo",), ("DPO",)),
+    "ppo": Step(fine_tune_with_rl, ("sft", "reward"), ("value", "policy-best", "policy"),
+                ("ppo", "group", "watch", "algorithm"),
+                tuple(log for name in ALGORITHMS.values() for log in (name, watched(name)))),
     "evaluate": Step(evaluate, ("base", "sft", "reward", "policy"),
-                     ("samples.jsonl",), ("evaluation",)),
+                     ("samples.jsonl",), ("evaluation", "baselines")),
 }
+ROUND = ("preferences", "reward-model", "ppo")                  # what is done again in each round
+
+
+def steps(config: RunConfig) -> list[Step]:
+    """All that a run of these settings does, in order."""
+    baselines = [STAGES["dpo"]] * ("dpo" in config.baselines)
+    if config.rounds == 1:
+        return [*(STAGES[name] for name in ("pretrain", "sft", "preferences", "reward-model")),
+                *baselines, STAGES["ppo"], STAGES["evaluate"]]
+    return [STAGES["pretrain"], STAGES["sft"],
+            *(in_round(STAGES[name], number) for number in range(1, config.rounds + 1)
+              for name in ROUND),
+            Step(publish, (), ("preferences.jsonl", *OF_A_ROUND)), *baselines, STAGES["evaluate"]]
+
+
+def in_round(step: Step, number: int) -> Step:
+    """A stage as a step of one of several rounds."""
+    return step._replace(run=lambda run: step.run(run.in_round(number)),
+                         makes=tuple(f"rounds/{number:02}/{product}" for product in step.makes))

@@ -1,14 +1,26 @@
 """What a run found, as text: tables for a terminal, and over seeds.  `page/` makes it a page."""
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
 from minirlhf.evaluation import GOLD_PARTS, interval, summarize
 from minirlhf.files import read_jsonl, read_object
+from minirlhf.findings import (
+    ALL_WELL,
+    TITLES,
+    algorithm,
+    best_text,
+    looks,
+    part,
+    read_best,
+    read_metrics,
+    titles_of,
+)
+from minirlhf.watching import marks
 
-TITLES = {"base": "base", "sft": "SFT", "policy": "PPO"}
 # key: (label, format, what it means)
 LINES = {
     "gold": ("gold score", "+z.2f", "the toy world's hidden truth: the sum of the parts below"),
@@ -33,20 +45,30 @@ LINES = {
 BETTER = {key: 1 for key in ("gold", *GOLD_PARTS, "win_rate", "harm_refused", "scary_right")} | {
     "over_refusal": -1}
 NO_GOLD = """There is no gold score for real people's comparisons.  The score is the reward model's
-own opinion, which PPO was made to raise: a rise shows that PPO works, not that replies are better.
-It is worth what the reward model is worth.  Compare its held-out accuracy with 0.5, a coin's, and
-with always picking the longer or the shorter reply: unless it is above all three by two standard
-errors or more, on 30 held-out prompts or more, it has not been shown to have learned anything else.
-Whether people prefer the new replies, only people can say."""
+own opinion, which the policy was trained to raise: a rise shows that training works, not that
+replies are better.  It is worth what the reward model is worth.  Compare its held-out accuracy with
+0.5, a coin's, and with always picking the longer or the shorter reply: unless it is above all three
+by two standard errors or more, on 30 held-out prompts or more, it has not been shown to have
+learned anything else.  Whether people prefer the new replies, only people can say."""
 
 
 def read_samples(folder: Path) -> list[dict]:
     """The rows of a run's samples.jsonl.
 
-    Raises ValueError naming the line of one that is none, or a model that has no row.
+    Raises ValueError naming a row that is none, or a model that has no row.
     """
     path = Path(folder) / "samples.jsonl"
     rows = read_jsonl(path, "model", "prompt", "kind", "reply", "length", "score", "kl")
+    kinds = dict.fromkeys(("model", "prompt", "kind", "reply"), str)
+    kinds |= dict.fromkeys(("length", "score", "kl"), Real)
+    if any("gold" in row for row in rows):
+        kinds |= dict.fromkeys(("gold", *GOLD_PARTS, "refused", "right"), Real)
+    for number, row in enumerate(rows, 1):
+        wrong = [key for key, kind in kinds.items() if not isinstance(row.get(key), kind)]
+        if wrong:
+            raise ValueError(f"{path}: {wrong[0]} of row {number} must be "
+                             f"{'text' if kinds[wrong[0]] is str else 'a number'}, "
+                             f"got {row.get(wrong[0])!r}")
     missing = [name for name in ("sft", "policy") if name not in by_model(rows)]
     if missing:
         raise ValueError(f"{path} has no replies of {' and '.join(missing)}")
@@ -58,8 +80,10 @@ def read_accuracy(folder: Path) -> dict[str, dict]:
     path = Path(folder) / "reward" / "accuracy.json"
     table = read_object(path) if path.exists() else {}
     for kind, row in table.items():
-        if not isinstance(row, dict) or not {"accuracy", "standard_error", "pairs"} <= set(row):
-            raise ValueError(f"{path}: {kind} wants accuracy, standard_error and pairs, got {row}")
+        if not (isinstance(row, dict) and {"accuracy", "standard_error", "pairs"} <= set(row)
+                and all(isinstance(number, Real) for number in row.values())):
+            raise ValueError(f"{path}: {kind} wants accuracy, standard_error and pairs, all "
+                             f"numbers, got {row}")
     return table
 
 
@@ -76,14 +100,19 @@ def comparison(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
     return {name: summarize(own, models["sft"]) for name, own in models.items()}
 
 
-def table_text(table: dict[str, dict[str, float]]) -> str:
-    """The comparison for a terminal, a line a number."""
+def table_text(table: dict[str, dict[str, float]], titles: dict[str, str] = TITLES) -> str:
+    """The comparison for a terminal, a line a number, a column a model."""
     names = list(table)
-    lines = [" " * 26 + "".join(f"{TITLES.get(name, name):>9}" for name in names)]
-    for key, (label, form, _) in LINES.items():
-        if key in table[names[0]]:
-            numbers = (format(table[name][key], form) for name in names)
-            lines.append(f"{label:<26}" + "".join(f"{number:>9}" for number in numbers))
+    heads = [titles.get(name, name) for name in names]
+    widths = [max(9, len(head) + 2) for head in heads]
+
+    def line(label: str, cells: Sequence[str]) -> str:
+        return f"{label:<26}" + "".join(f"{cell:>{width}}"
+                                        for cell, width in zip(cells, widths, strict=True))
+
+    lines = [line("", heads)]
+    lines += [line(label, [format(table[name][key], form) for name in names])
+              for key, (label, form, _) in LINES.items() if key in table[names[0]]]
     if "gold" not in table[names[0]]:
         lines += ["", *(f"{label}: {why}" for key, (label, _, why) in LINES.items()
                         if key in table[names[0]]), "", NO_GOLD]
@@ -123,14 +152,16 @@ def examples(rows: Sequence[dict], per_kind: int = 1) -> list[tuple[str, str, di
             for prompt, replies in prompts.items()]
 
 
-def examples_text(rows: Sequence[dict], per_kind: int = 1) -> str:
+def examples_text(rows: Sequence[dict], per_kind: int = 1,
+                  titles: dict[str, str] = TITLES) -> str:
     """The same prompts, answered by every model, for a terminal."""
-    lines = []
+    heads = {name: titles.get(name, name) for name in by_model(rows)}
+    width, lines = max(map(len, heads.values()), default=0) + 1, []
     for _, prompt, replies in examples(rows, per_kind):
         lines.append(f"\n> {shortened(prompt)}")
         for name, row in replies.items():
             truth = f"gold {row['gold']:+.1f}  " if "gold" in row else ""
-            lines.append(f"  {TITLES.get(name, name):<5}{truth}"
+            lines.append(f"  {heads[name]:<{width}}{truth}"
                          f"{shortened(row['reply']) or '(says nothing)'}")
     return "\n".join(lines)
 
@@ -142,16 +173,37 @@ def shortened(text: str, longest: int = 400) -> str:
     return text if len(text) <= longest else f"{text[:half].rstrip()} […] {text[-half:].lstrip()}"
 
 
-def across_seeds(tables: Sequence[dict], accuracies: Sequence[dict]) -> str:
+def marks_text(folder: Path) -> str:
+    """What the looks at validation prompts gave reason to mark, for a terminal; "" without looks.
+    """
+    folder = Path(folder)
+    if not (folder / "metrics.jsonl").exists():
+        return ""
+    config = read_object(folder / "config.json")
+    lines, best = [], read_best(folder)
+    for number, rows in looks(read_metrics(folder), config).items():
+        found = marks(rows)
+        lines.append(f"{part(algorithm(config), number)}, watched on validation prompts"
+                     + ("" if found else f": {ALL_WELL}"))
+        lines += [f"  step {mark.step:>3.0f}  {mark.text}" for mark in found]
+    if best is not None:
+        lines.append(best_text(best, titles_of(config)))
+    return "\n".join(lines)
+
+
+def across_seeds(tables: Sequence[dict], accuracies: Sequence[dict],
+                 titles: dict[str, str] = TITLES) -> str:
     """Several seeds' comparisons and accuracies as one Markdown text.
 
     Differences are paired: by prompt within a seed (all models answer the same prompts, so a
     difference of means is a mean of differences), and by seed.
     """
     names = list(tables[0])
+    moved = f"{titles['policy']} − SFT"
+    head = ["", *(titles.get(name, name) for name in names), "SFT − base", moved,
+            f"{moved} by seed"]
     lines = ["± is a 95 % t-interval over seeds of the difference, paired by seed and prompt.\n",
-             "| | base | SFT | PPO | SFT − base | PPO − SFT | PPO − SFT by seed |",
-             "|---|---|---|---|---|---|---|"]
+             f"| {' | '.join(head)} |".replace("|  |", "| |"), "|" + "---|" * len(head)]
     for key, (label, *_) in LINES.items():
         columns = {name: np.array([table[name][key] for table in tables]) for name in names}
         base, sft, policy = (columns[name] for name in ("base", "sft", "policy"))

@@ -28,13 +28,14 @@ NUMBERS_AT_ONCE = 2**28
 
 
 class Models(NamedTuple):
-    """The four models of PPO, all of one configuration.
+    """The models of reinforcement learning, all of one configuration.
 
-    The article: "during PPO RL fine-tuning, we are actually keeping four models in memory".
+    The article: "during PPO RL fine-tuning, we are actually keeping four models in memory".  The
+    group-relative methods do without the value model, "which brings the count down to three".
     """
 
     policy: dict               # the language model being trained
-    value: dict                # predicts the return: the baseline of the advantage
+    value: dict | None         # predicts the return: the baseline of PPO's advantage
     reward: dict               # scores whole responses; frozen
     reference: dict            # the SFT model itself, for the KL penalty; frozen
 
@@ -52,12 +53,13 @@ class Rollout:
     mask: Array
     logprobs: Array            # log π_old of each response token, at the sampling temperature
     ref_logprobs: Array        # log π_ref of the same token
-    values: Array              # V before the token is chosen
+    values: Array | None       # V before the token is chosen; None without a value model
     scores: Array              # the reward model's score of the whole response
 
     def __getitem__(self, rows) -> "Rollout":
         """The same arrays for some rows: a minibatch."""
-        return Rollout(*(getattr(self, field.name)[rows] for field in fields(self)))
+        arrays = (getattr(self, field.name) for field in fields(self))
+        return Rollout(*(None if array is None else array[rows] for array in arrays))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -134,6 +136,7 @@ def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]
     return Rollout(
         sequences, sequence_mask, samples.mask, samples.logprobs,
         measured_logprobs(models.reference, config, sequences, sequence_mask, R, temperature),
+        None if models.value is None else
         response_values(models.value, config, sequences, sequence_mask, R),
         score_replies(models.reward, config, rows))
 

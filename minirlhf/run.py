@@ -1,5 +1,6 @@
 """A run: its settings, data and models, and the parts of its stages, which may be interrupted."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -26,8 +27,9 @@ from minirlhf.transformer import ModelConfig
 
 SHOWN = ("loss", "score", "kl", "objective", "length", "explained_variance")   # beside the bars
 BATCH = 128                     # replies sampled together, outside of reinforcement learning
-MADE_BY = {"base": "pretrain", "sft": "sft", "reward": "reward-model", "value": "ppo",
-           "policy": "ppo"}
+MADE_BY = {"base": "pretrain", "sft": "sft", "reward": "reward-model", "dpo": "dpo",
+           "value": "ppo", "policy-best": "ppo", "policy": "ppo"}
+OF_A_ROUND = ("reward", "value", "policy-best", "policy")       # models that each round makes anew
 
 
 class Run:
@@ -35,6 +37,7 @@ class Run:
 
     def __init__(self, folder: Path, config: RunConfig):
         self.folder, self.config = Path(folder), config
+        self.round, self.place = 1, self.folder
         self.backend = select_backend(config.backend)
         self.source: Source = config.text or config.world
         self.checkpoint = Checkpoint(self.folder)
@@ -42,7 +45,27 @@ class Run:
             self.source = config.text.counted_by(self.tokenizer)
 
     def rng(self, stage: Stage, step: int = 0) -> np.random.Generator:
-        return step_rng(self.config.seed, stage, step)
+        return step_rng(self.config.seed, stage, step, self.round - 1)
+
+    # --- rounds: each has a folder of its own for what it makes, and random numbers of its own
+
+    def in_round(self, number: int) -> "Run":
+        """This run, at work in one of its rounds, the first being 1.
+
+        A run of one round makes everything in its own folder.
+        """
+        other = copy.copy(self)
+        other.round = number
+        other.place = (self.folder if self.config.rounds == 1 else
+                       self.folder / "rounds" / f"{number:02}")
+        return other
+
+    def part(self, name: str) -> str:
+        """What a part of a stage is called in the log and beside its bar."""
+        return name if self.round == 1 else f"{name}, round {self.round}"
+
+    def model_folder(self, name: str) -> Path:
+        return (self.place if name in OF_A_ROUND else self.folder) / name
 
     @cached_property
     def tokenizer(self):
@@ -102,11 +125,11 @@ class Run:
 
     def has(self, name: str) -> bool:
         """Whether the run has made this model."""
-        return (self.folder / name / "model.safetensors").exists()
+        return (self.model_folder(name) / "model.safetensors").exists()
 
     def save(self, name: str, params: Parameters, **reports: dict) -> None:
         """Write a model's folder, whole or not at all; `reports` go into it as JSON files."""
-        with replacing_folder(self.folder / name) as folder:
+        with replacing_folder(self.model_folder(name)) as folder:
             transformer.save(folder, params, self.model, self.tokenizer)
             for report, content in reports.items():
                 write_json(folder / f"{report}.json", content)
@@ -118,28 +141,38 @@ class Run:
         than the run's settings say.
         """
         if not self.has(name):
-            raise FileNotFoundError(f"{self.folder} has no {name}/ model yet; run the stage that "
+            raise FileNotFoundError(f"{self.place} has no {name}/ model yet; run the stage that "
                                     f"makes it first ({MADE_BY[name]})")
-        params, model = transformer.load(self.folder / name, backend=self.backend.name)
+        params, model = transformer.load(self.model_folder(name), backend=self.backend.name)
         if model != self.model:
-            raise ValueError(f"{self.folder / name} holds a {model}, but the settings of this run "
-                             f"want a {self.model}")
+            raise ValueError(f"{self.model_folder(name)} holds a {model}, but the settings of this "
+                             f"run want a {self.model}")
         return params
 
     # --- the parts of a stage: each goes on where its checkpoint has it
 
-    def follow(self, part: str, steps: int, models: dict[str, Parameters], state: dict,
-               numbers: Iterator[dict]) -> None:
+    def follow(self, part: str, steps: int, models: dict, state: dict, numbers: Iterator[dict],
+               look: Callable[[int], dict | None] | None = None) -> None:
         """Train to the end under a progress bar, and log every step.
 
         models, state: what `numbers` changes in place at each step it is asked for; state["step"]
-        counts them.  Rows that an attempt given up left in the log are dropped first.
+        counts them.  look(steps done) may look at the models, before the first step and after each;
+        what it returns is logged too.  Rows that an attempt given up left are dropped first.
         Raises FloatingPointError naming the step if a number is not finite: nothing good follows.
         """
         self.checkpoint.restore(part, {**models, "state": state})
         log = self.folder / "metrics.jsonl"
         if state["step"] == 0 and log.exists():
-            write_jsonl(log, [row for row in read_jsonl(log, "stage") if row["stage"] != part])
+            write_jsonl(log, [row for row in read_jsonl(log, "stage")
+                              if row["stage"] not in (part, watched(part))])
+
+        def look_after(done: int) -> None:
+            seen = look(done) if look is not None else None
+            if seen is not None:
+                append_jsonl(log, [{"stage": watched(part), "step": done} | seen])
+
+        if state["step"] == 0:
+            look_after(0)
         with tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar:
             for step, row in enumerate(numbers, start=state["step"]):
                 row = {key: float(number) for key, number in row.items()}
@@ -148,6 +181,7 @@ class Run:
                     raise FloatingPointError(f"{part}, step {step}: {', '.join(broken)} is not "
                                              "finite; try a smaller learning rate")
                 append_jsonl(log, [{"stage": part, "step": step} | row])
+                look_after(step + 1)
                 self.checkpoint.tick()
                 bar.set_postfix({key: f"{row[key]:.3g}" for key in SHOWN if key in row},
                                 refresh=False)
@@ -175,3 +209,8 @@ class Run:
                 bar.update()
         self.checkpoint.save()
         return done["rows"]
+
+
+def watched(part: str) -> str:
+    """Under which name the looks at a part's models are logged."""
+    return f"{part}, validation"

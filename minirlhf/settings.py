@@ -4,20 +4,26 @@ Frozen dataclasses, nested by stage; each field's description is also the help o
 (`--ppo.beta`).  A run folder's `config.json` holds them all.
 """
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from minirlhf.files import read_json
 from minirlhf.parameters import leaves
 from minirlhf.people import Comparisons
-from minirlhf.pretrained import base_config
 from minirlhf.sources import ToyWorld
-from minirlhf.stages.ppo import PPOConfig
+from minirlhf.stages.direct_preference import DPOConfig
+from minirlhf.stages.group_relative import GroupConfig
+from minirlhf.stages.policy import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
 from minirlhf.stages.reward_model import RewardModelConfig
 from minirlhf.stages.supervised import SFTConfig
 from minirlhf.stages.training import require_positive
+from minirlhf.watching import WatchConfig
+
+ALGORITHMS = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
+BASELINES = ("best-of-n", "dpo")
+OPPONENTS = ("sft", "last", "best-of-n")
 
 
 @dataclass(frozen=True)
@@ -56,15 +62,58 @@ class PreferenceConfig:
 
 
 @dataclass(frozen=True)
+class IterationConfig:
+    """What a further round of RLHF starts from and learns from (`--rounds`)."""
+
+    opponents: tuple[Literal["sft", "last", "best-of-n"], ...] = OPPONENTS
+    """whose replies stand beside the policy's: the SFT model's, those of the policy one round
+    before, the best of some SFT replies by the reward model so far"""
+    best_of: int = 4
+    """of how many replies best-of-n takes the best"""
+    comparisons: Literal["all", "fresh"] = "all"
+    """the reward model learns from all comparisons so far, or from this round's alone"""
+    reward_from: Literal["sft", "last"] = "sft"
+    """the reward model starts from the SFT model, or from the last round's reward model"""
+    policy_from: Literal["last", "sft"] = "last"
+    """the policy goes on from the last round's, or starts again from the SFT model"""
+    reference: Literal["sft", "last"] = "sft"
+    """the KL penalty measures from the SFT model, or from the last round's policy"""
+
+    def __post_init__(self):
+        check_choices("iteration.opponents", self.opponents, OPPONENTS)
+        if not self.opponents:
+            raise ValueError("iteration.opponents must name at least one: within one policy, "
+                             "replies differ too little to be compared")
+        for name, choices in (("comparisons", ("all", "fresh")), ("reward_from", ("sft", "last")),
+                              ("policy_from", ("last", "sft")), ("reference", ("sft", "last"))):
+            check_choices(f"iteration.{name}", (getattr(self, name),), choices)
+        if self.best_of < 2:
+            raise ValueError(f"iteration.best_of must be at least 2, got {self.best_of}")
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """How models are compared at the end, on test prompts."""
 
     samples: int = 4
     """replies a prompt"""
+    best_of: int = 16
+    """of how many replies the baseline best-of-n takes the best"""
 
     def __post_init__(self):
         if self.samples < 1:
             raise ValueError(f"evaluation wants at least 1 sample a prompt, got {self.samples}")
+        if self.best_of < 2:
+            raise ValueError(f"evaluation.best_of must be at least 2, got {self.best_of}")
+
+
+def check_choices(name: str, given: tuple[str, ...], choices: tuple[str, ...]) -> None:
+    """Raise ValueError naming a value that is none of the choices, or that is given twice."""
+    unknown = [one for one in given if one not in choices]
+    if unknown:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {unknown[0]!r}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{name} names one thing twice: {', '.join(given)}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +124,14 @@ class RunConfig:
     """all randomness comes from it: the same seed gives the same bits"""
     backend: str = "auto"
     """numpy, cupy, or auto: cupy where a GPU is found"""
+    algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
+    """how the policy is trained in stage 3: ppo with a value model; grpo and rloo compare several
+    responses to a prompt instead, with three models in memory"""
+    baselines: tuple[Literal["best-of-n", "dpo"], ...] = ()
+    """also ask, beside what reinforcement learning made: the best of n SFT replies by the reward
+    model; a policy that DPO trains on the same comparisons"""
+    rounds: int = 1
+    """rounds of preferences, reward model and reinforcement learning (the toy world only)"""
     world: ToyWorld = field(default_factory=ToyWorld)
     """the toy assistant world"""
     base: Path | None = None
@@ -88,11 +145,28 @@ class RunConfig:
     preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
     reward: RewardModelConfig = field(default_factory=RewardModelConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    group: GroupConfig = field(default_factory=GroupConfig)
+    dpo: DPOConfig = field(default_factory=DPOConfig)
+    iteration: IterationConfig = field(default_factory=IterationConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.seed >= 2**32:                                   # one word of a generator's seed
+            raise ValueError(f"seed must be below 2**32, got {self.seed}")
+        check_choices("algorithm", (self.algorithm,), tuple(ALGORITHMS))
+        check_choices("baselines", self.baselines, BASELINES)
+        if not 1 <= self.rounds <= 99:                           # folders of two digits
+            raise ValueError(f"rounds must be from 1 to 99, got {self.rounds}")
+        if self.rounds > 1 and self.text is not None:
+            raise ValueError("--rounds beside --preferences: a further round wants somebody who "
+                             "compares the new replies; collect such comparisons with `minirlhf "
+                             "label RUN --split train`, and give them to another run")
+        if self.algorithm != "ppo" and self.ppo.batch_size % self.group.size:
+            raise ValueError(f"ppo.batch_size ({self.ppo.batch_size}) must be a multiple of "
+                             f"group.size ({self.group.size}), so that every group is whole")
         rows = {"ppo.max_new": self.ppo.max_new}
         if self.base is None:
             rows = {"pretraining.window": self.pretraining.window} | rows
@@ -135,7 +209,10 @@ def from_dict(kind: type, saved: dict):
 
     def restore(name: str, value):
         wanted = types[name]
-        choices = [t for t in (wanted, *get_args(wanted)) if isinstance(t, type)]
+        parts = (wanted, *get_args(wanted))
+        if any(isinstance(t, str) or get_origin(t) is Literal for t in parts):
+            parts = (str,)                               # which texts, the class itself checks
+        choices = [t for t in parts if isinstance(t, type)]
         nested = [t for t in choices if is_dataclass(t)]
         if isinstance(value, dict) and nested:
             return from_dict(nested[0], value)
@@ -146,7 +223,7 @@ def from_dict(kind: type, saved: dict):
         accepted = (*choices, int) if float in choices else tuple(choices)
         if several != isinstance(value, tuple) or not all(
                 isinstance(one, accepted) for one in (value if several else (value,))):
-            raise ValueError(f"{kind.__name__}.{name} must be "
+            raise ValueError(f"{kind.__name__}.{name} must be {'a list of ' * several}"
                              f"{' or '.join(t.__name__ for t in choices)}, got {value!r}")
         return value
 
@@ -158,75 +235,3 @@ def changes(before: RunConfig, after: RunConfig) -> list[str]:
     old, new = ({name: leaf for name, leaf in leaves(asdict(config))} for config in (before, after))
     return [f"{name} is {old.get(name)} there, {new.get(name)} here"
             for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-
-
-def text_settings(path: Path, **others: Path | None) -> RunConfig:
-    """Defaults for people's comparisons: longer rows, a larger vocabulary, fewer steps.
-
-    others: demonstrations_path, corpus_path, prompts_path.
-    """
-    base = RunConfig()
-    return replace(
-        base, text=Comparisons(path, **others),
-        model=replace(base.model, context=320, channels=96),
-        pretraining=PretrainingConfig(steps=1500, batch_size=16, window=128),
-        sft=replace(base.sft, steps=300, batch_size=16),
-        reward=replace(base.reward, steps=200, batch_size=16, lr=3e-4),
-        ppo=replace(base.ppo, steps=20, batch_size=64, max_new=48, lr_policy=1e-4),
-        evaluation=replace(base.evaluation, samples=1))
-
-
-def base_settings(config: RunConfig, folder: Path) -> RunConfig:
-    """The defaults of a run that starts from a base model in a folder: its sizes, rows that fit
-    them, and smaller steps for a wider model.
-
-    The wider a model, the more a step of one size changes what it computes; with Adam the rate
-    that suits goes about as 1/width (Yang et al. 2022, "Tensor Programs V").  So the rates, which
-    were chosen for the default width, are divided by how many times wider the base is.
-
-    Raises ValueError or FileNotFoundError for a folder that can be no base.
-    """
-    sizes = base_config(folder)
-    slower = min(1, config.model.channels / sizes.channels)
-
-    def rates(section, *names):
-        return replace(section, **{
-            name: float(f"{getattr(section, name) * slower:.1g}") for name in names})
-
-    if slower < 1:
-        config = replace(config, sft=rates(config.sft, "lr"), reward=rates(config.reward, "lr"),
-                         ppo=rates(config.ppo, "lr_policy", "lr_value"))
-    longest = sizes.context * 2 // 3 if config.text is None else sizes.context // 2
-    max_new = min(config.ppo.max_new, max(1, longest))       # the rest is for the prompts
-    text = config.text and replace(
-        config.text, max_tokens=min(config.text.max_tokens, sizes.context - max_new))
-    return replace(config, base=Path(folder), text=text, ppo=replace(config.ppo, max_new=max_new),
-                   model=ModelSize(sizes.context, sizes.channels, sizes.heads, sizes.layers))
-
-
-def check_unused(given: RunConfig, default: RunConfig) -> None:
-    """Raise ValueError for a flag beside --base that would change nothing, or make it untrue."""
-    if given.base is None:
-        return
-    for section, names in (("model", None), ("pretraining", None), ("world", ["corpus_words"]),
-                           ("text", ["vocab_size"])):
-        was, now = getattr(default, section), getattr(given, section)
-        for name in names or [setting.name for setting in fields(now)]:
-            if now is not None and getattr(was, name) != getattr(now, name):
-                raise ValueError(f"--{section}.{name.replace('_', '-')} beside --base: the model "
-                                 "that is given has its sizes and its vocabulary, and is not "
-                                 "pretrained")
-
-
-def quick(config: RunConfig) -> RunConfig:
-    """The same run, small enough to see every stage work within seconds.  Its numbers mean
-    little."""
-    return replace(
-        config,
-        world=replace(config.world, corpus_words=60_000, demonstration_count=200),
-        pretraining=replace(config.pretraining, steps=120, warmup=20),
-        sft=replace(config.sft, steps=60),
-        preferences=replace(config.preferences, prompts=100),
-        reward=replace(config.reward, steps=30),
-        ppo=replace(config.ppo, steps=4, batch_size=64),
-        evaluation=replace(config.evaluation, samples=1))

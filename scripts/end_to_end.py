@@ -17,7 +17,7 @@ pipeline.pretrain(run)                  # the base model: next-token prediction 
 pipeline.fine_tune(run)                 # stage 1: imitate demonstrations
 pipeline.collect_preferences(run)       # SFT replies side by side; labelers choose
 pipeline.train_reward_model(run)        # stage 2: Bradley-Terry on the choices
-pipeline.fine_tune_with_ppo(run)        # stage 3: PPO against the score, near the SFT model
+pipeline.fine_tune_with_rl(run)         # stage 3: PPO against the score, near the SFT model
 pipeline.evaluate(run)                  # all models answer the test prompts
 
 samples = read_jsonl(run.folder / "samples.jsonl")

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from minirlhf import report
 from minirlhf.files import read_json, read_jsonl, write_text
 from minirlhf.page.training import picture
-from minirlhf.settings import RunConfig, from_dict, quick
+from minirlhf.presets import quick
+from minirlhf.settings import RunConfig, from_dict
 
 parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
 parser.add_argument("--seeds", type=int, default=5)

@@ -68,3 +68,10 @@ def made_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     assert call("run", "--name", "old", "--out", str(folder), *FLAGS) == 0
     return folder / "old"
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory):
+    """A whole run of `runs.TINY`, not to be written to."""
+    from runs import whole
+    return whole(tmp_path_factory.mktemp("runs") / "first")

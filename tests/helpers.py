@@ -41,7 +41,8 @@ FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --world.corpus-words 3000 --world.demonstration-count 30 --pretraining.steps 3
     --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 2 --sft.batch-size 8
     --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 1
-    --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8 --evaluation.samples 1""".split()
+    --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8 --watch.prompts 5 --watch.samples 1
+    --dpo.steps 2 --evaluation.samples 1 --evaluation.best-of 2""".split()
 
 
 def call(*argv) -> int:

@@ -20,7 +20,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from minirlhf.arrays import cupy_problem
-from minirlhf.files import locked, read_json, read_tensors, write_json, write_tensors
+from minirlhf.files import (
+    locked,
+    read_json,
+    read_jsonl,
+    read_tensors,
+    write_json,
+    write_jsonl,
+    write_tensors,
+)
 
 TEXT = ["--text.vocab-size", "270", "--text.max-tokens", "40"]
 PAIR = {"prompt": "what is it ?", "chosen": "this", "rejected": "that"}
@@ -62,6 +70,38 @@ def setting(name, key, value) -> None:
     write_json(Path("runs/old", name), content)
 
 
+def entry(name, number, key, value) -> None:
+    """Change one entry of a row of a JSONL file of the run; ... takes it out."""
+    rows = read_jsonl(f"runs/old/{name}")
+    rows[number].pop(key) if value is ... else rows[number].update({key: value})
+    write_jsonl(Path("runs/old", name), rows)
+
+
+def hacked(key, value) -> None:
+    """A run whose score rose from the first look to the last, which has a wrong entry."""
+    looks = [number for number, row in enumerate(read_jsonl("runs/old/metrics.jsonl"))
+             if row["stage"] == "PPO, validation"]
+    for number, score in zip(looks, (0.0, 9.0), strict=True):
+        entry("metrics.jsonl", number, "score", score)
+    entry("metrics.jsonl", looks[-1], key, value)
+
+
+def two_rounds(*missing) -> None:
+    """A run of two rounds, as far as its models tell, without some of its files."""
+    setting("config.json", "rounds", 2)
+    for number in ("01", "02"):
+        for name in ("preferences.jsonl", "reward", "value", "policy-best", "policy"):
+            path = Path("runs/old", name)
+            (shutil.copytree if path.is_dir() else copied)(path, Path("runs/old/rounds", number,
+                                                                      name))
+    without(*missing)
+
+
+def copied(path, target) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+
+
 def tensors(name, change) -> None:
     path = Path("runs/old", name, "model.safetensors")
     found = read_tensors(path)
@@ -84,6 +124,7 @@ def checkpoint(size=8, note='{"logged": 0, "values": {"PPO.state.step": 1}}') ->
 
 
 PREFERENCES = ["run", "--preferences", "pairs.jsonl", *FLAGS, *TEXT]
+GRPO, ROUNDS = ["run", "--algorithm", "grpo"], ["run", "--rounds", "2"]
 TABLE = {
     # --- commands, names, numbers
     "an unknown command": (None, ["rum"], "unknown command 'rum'; choose run, pretrain"),
@@ -94,7 +135,8 @@ TABLE = {
     "a name that is a path": (None, ["run", "--name", "a/b"], "got 'a/b'"),
     "a name that is the folder above": (None, ["run", "--name", ".."], "got '..'"),
     "a name too long for a file": (None, ["run", "--name", "n" * 300], "File name too long"),
-    "a negative seed": (None, ["run", "--seed", "-1"], "seed must not be negative, got -1"),
+    "a negative seed": (None, ["run", "--seed", "-1"], "seed must not be negative"),
+    "a seed beyond a generator's word": (None, ["run", "--seed", str(2**32)], "2**32 or more, got"),
     "an unknown backend": (None, ["run", "--backend", "tpu"], "choose auto, numpy or cupy"),
     "a clip ratio of 0": (None, ["run", "--ppo.clip-ratio", "0"], "clip_ratio must be positive"),
     "a negative β": (None, ["run", "--ppo.beta", "-0.1"], "beta must be 0 or more, got -0.1"),
@@ -128,6 +170,76 @@ TABLE = {
                                        "held_out must lie in (0, 0.5], got 1"),
     "rows beyond the context": (pairs, [*PREFERENCES, "--text.max-tokens", "999"],
                                 "text.max_tokens + ppo.max_new"),
+    # --- labelers
+    "guidelines that nobody wrote": (None, ["run", "--world.guidelines", "none"],
+                                     "--world.guidelines"),
+    "a weighting that nobody knows": (None, ["run", "--world.weighting", "best"],
+                                      "--world.weighting"),
+    "an even number of votes": (None, ["run", "--world.votes-per-pair", "2"],
+                                "odd number up to the size of the panel (3)"),
+    "more votes than labelers": (None, ["run", "--world.votes-per-pair", "5"], "got 5"),
+    "reliability of a panel of one": (None, [
+        "run", "--world.weighting", "reliability", "--world.panel", "careful"],
+        "reliability wants at least 3 votes a pair"),
+    "a share above 1": (None, ["run", "--world.safety-share", "1.5"],
+                        "world.safety_share must be in [0, 1]"),
+    "a share that is no number": (None, ["run", "--world.safety-share", "nan"], "got nan"),
+    # --- algorithms, baselines, looks, rounds
+    "an unknown algorithm": (None, ["run", "--algorithm", "trpo"], "('ppo', 'grpo', 'rloo')"),
+    "a group of one": (None, [*GRPO, "--group.size", "1"], "group.size must be at least 2, got 1"),
+    "groups that are not whole": (None, [*GRPO, "--group.size", "3"],
+                                  "ppo.batch_size (8) must be a multiple of group.size (3)"),
+    "a KL that is nowhere": (None, [*GRPO, "--group.kl", "none"], "--group.kl"),
+    "groups beside PPO": (None, ["run", "--group.size", "2"],
+                          "--group.size would change nothing: PPO compares no groups"),
+    "GAE beside GRPO": (None, [*GRPO, "--ppo.lam", "0.5"],
+                        "--ppo.lam would change nothing: grpo has no value model"),
+    "another algorithm than the command's": (
+        "old", ["grpo", "old", "--name", "new", "--algorithm", "ppo"],
+        "--algorithm: the command says it"),
+    "an unknown baseline": (None, ["run", "--baselines", "ppo"], "('best-of-n', 'dpo')"),
+    "a baseline twice": (None, ["run", "--baselines", "dpo", "dpo"],
+                         "baselines names one thing twice: dpo, dpo"),
+    "a DPO that holds to nothing": (None, ["run", "--dpo.beta", "0"], "beta must be positive"),
+    "a warm-up of negative length": (None, ["run", "--dpo.warmup", "-1"], "got -1"),
+    "the best of one": (None, ["run", "--evaluation.best-of", "1"],
+                        "evaluation.best_of must be at least 2, got 1"),
+    "no steps between looks": (None, ["run", "--watch.every", "0"],
+                               "watch.every must be at least 1, got 0"),
+    "looks at no prompts": (None, ["run", "--watch.prompts", "0"], "at least 1, got 0"),
+    "no rounds": (None, ["run", "--rounds", "0"], "rounds must be from 1 to 99, got 0"),
+    "rounds without end": (None, ["run", "--rounds", "1000000000"], "from 1 to 99"),
+    "settings of further rounds without one": (None, ["run", "--iteration.best-of", "3"],
+                                               "there is one round; give --rounds 2 or more"),
+    "the best of one in a further round": (None, [*ROUNDS, "--iteration.best-of", "1"],
+                                           "iteration.best_of must be at least 2, got 1"),
+    "an unknown opponent": (None, [*ROUNDS, "--iteration.opponents", "me"],
+                            "('sft', 'last', 'best-of-n')"),
+    "an opponent twice": (None, [*ROUNDS, "--iteration.opponents", "sft", "sft"],
+                          "iteration.opponents names one thing twice: sft, sft"),
+    "no opponent": (None, [*ROUNDS, "--iteration.opponents"], "must name at least one"),
+    "rounds beside people's comparisons": (pairs, [*PREFERENCES, "--rounds", "2"],
+                                           "minirlhf label RUN --split train"),
+    "rounds stage by stage": (None, ["pretrain", *FLAGS, "--rounds", "2"],
+                              "minirlhf rounds RUN"),
+    "rounds from a stage on": ("old", ["ppo", "old", "--name", "new", "--rounds", "2"],
+                               "minirlhf rounds RUN --name NEW --rounds N"),
+    "rounds in place": ("old", ["rounds", "old", "--rounds", "2"], "give --name NEW"),
+    "not one round more": ("old", ["rounds", "old", "--name", "new", "--rounds", "1"],
+                           "has had 1 round; give --name NEW, and with --rounds how many"),
+    "rounds after a policy that is not there": (
+        lambda: without("policy"), ["rounds", "old", "--name", "new", "--rounds", "2"],
+        "no policy/ model yet; run the stage that makes it first (ppo)"),
+    "rounds of a run that is not there": (None, ["rounds", "none", "--rounds", "2"],
+                                          "there is no run runs/none"),
+    "rounds with another β": ("old", ["rounds", "old", "--name", "new", "--rounds", "2",
+                                      "--ppo.beta", "0.5"], "ppo cannot change here"),
+    "a stage of a run with rounds": (two_rounds, ["ppo", "old", "--name", "new"],
+                                     "has 2 rounds, of which no stage can be done by itself"),
+    "a round that is missing": (lambda: two_rounds("rounds/01"), [
+        "evaluate", "old", "--name", "new"], "rounds/01 has no reward/ model yet"),
+    "a policy that one round misses": (lambda: two_rounds("rounds/02/policy"), [
+        "rounds", "old", "--name", "new", "--rounds", "3"], "rounds/02 has no policy/ model yet"),
     # --- people's data
     "a missing file": (None, ["run", "--preferences", "none.jsonl"], "none.jsonl"),
     "a folder instead of a file": (lambda: Path("pairs.jsonl").mkdir(), PREFERENCES, "pairs.jsonl"),
@@ -238,6 +350,48 @@ TABLE = {
         "preferences.jsonl", b'{"prompt": "a"}\n')), ["reward-model", "old"], "a row lacks chosen"),
     "a comparison that is not JSON": (lambda: (without("reward"), damaged(
         "preferences.jsonl", b"{oops\n")), ["reward-model", "old"], "s.jsonl:1: not JSON"),
+    "an algorithm of a later version": (lambda: setting("config.json", "algorithm", "trpo"),
+                                        ["evaluate", "old", "--name", "new"],
+                                        "algorithm must be one of ppo, grpo, rloo, got 'trpo'"),
+    "an algorithm that is a number": (lambda: setting("config.json", "algorithm", 3), [
+        "ppo", "old", "--name", "new"], "RunConfig.algorithm must be str, got 3"),
+    "baselines that are no list": (lambda: setting("config.json", "baselines", "dpo"), [
+        "evaluate", "old", "--name", "new"], "RunConfig.baselines must be a list of str, got 'dpo"),
+    "a number of rounds in words": (lambda: setting("config.json", "rounds", "two"), [
+        "evaluate", "old", "--name", "new"], "RunConfig.rounds must be int, got 'two'"),
+    "a best look that is not JSON": (lambda: damaged("policy-best/best.json", b"{oops"),
+                                     ["report", "old"], "best.json: not JSON"),
+    "a best look without its step": (lambda: setting("policy-best/best.json", "step", ...),
+                                     ["report", "old"], "best.json wants step, by and value"),
+    "a best look at no step": (lambda: setting("policy-best/best.json", "step", "last"),
+                               ["report", "old"], "best.json wants step, by and value"),
+    "a look without its KL": (lambda: hacked("kl", ...), ["report", "old"],
+                              "metrics.jsonl: PPO, validation, step 1 lacks kl"),
+    "a look without its fall of gold": (lambda: hacked("gold_fall", ...), ["report", "old"],
+                                        "PPO, validation, step 1 lacks gold_fall"),
+    "a look whose KL is a text": (lambda: hacked("kl", "far"), ["report", "old"],
+                                  "step 1: kl must be a finite number, got 'far'"),
+    "a look whose KL is no number": (lambda: hacked("kl", float("nan")), ["report", "old"],
+                                     "step 1: kl must be a finite number, got nan"),
+    "a step whose loss is nothing": (lambda: entry("metrics.jsonl", 0, "loss", None), [
+        "report", "old"], "pretraining, step 0: loss must be a finite number, got None"),
+    "an accuracy in words": (lambda: setting("reward/accuracy.json", "all", {
+        "accuracy": "good", "standard_error": 0.1, "pairs": 3}), ["report", "old"],
+        "accuracy.json: all wants accuracy, standard_error and pairs, all numbers"),
+    "a sample without words": (lambda: entry("samples.jsonl", 40, "prompt", None), [
+        "report", "old"], "samples.jsonl: prompt of row 41 must be text, got None"),
+    "a sample without a part of its gold": (lambda: entry("samples.jsonl", 3, "finished", ...), [
+        "report", "old"], "samples.jsonl: finished of row 4 must be a number, got None"),
+    # --- what other commands read
+    "labelers of a run that is not there": (None, ["agreement", "none"], "no run runs/none"),
+    "votes of a file of another form": (lambda: pairs({"text": "a"}, n=0),
+                                        ["agreement", "pairs.jsonl"],
+                                        "pairs.jsonl:1: holds no votes"),
+    "replies of a run that is not there": (None, ["refusals", "none"], "no run runs/none"),
+    "replies of a file that is not there": (None, ["refusals", "none.csv"], "no file none.csv"),
+    "replies of a file of another form": (lambda: pairs({"text": "a"}, n=0),
+                                          ["refusals", "pairs.jsonl"],
+                                          "pairs.jsonl:1: a row wants prompt and reply"),
     "a log with a broken line": (lambda: damaged("metrics.jsonl", b"{oops\n{}\n"),
                                  ["ppo", "old", "--name", "new"], "metrics.jsonl:1: not JSON"),
 }
@@ -270,7 +424,7 @@ def test_a_mistake_gets_one_clear_message_and_nothing_is_touched(case, here, cap
 def test_the_table_is_long_and_no_two_rows_are_the_same():
     calls = [(str(prepare and getattr(prepare, "__code__", prepare)), *argv)
              for prepare, argv, _ in TABLE.values()]
-    assert len(TABLE) >= 90 and len(set(calls)) == len(calls)
+    assert len(TABLE) >= 150 and len(set(calls)) == len(calls)
     assert all(len(told) >= 4 for _, _, told in TABLE.values())
 
 
@@ -339,13 +493,14 @@ def test_a_loss_that_is_no_number_ends_any_stage_by_name_and_step(stage, module,
 
 # --- damage of any kind --------------------------------------------------------------------------
 
-DAMAGED = ["config.json", "environment.json", "metrics.jsonl", "preferences.jsonl",
+DAMAGED = ["policy-best/best.json", "rounds/02/reward/accuracy.json",
+           "config.json", "environment.json", "metrics.jsonl", "preferences.jsonl",
            "demonstrations.jsonl", "samples.jsonl", "checkpoint/state.safetensors",
            "base/config.json", "base/tokenizer.json", "sft/model.safetensors", "sft/config.json",
            "reward/accuracy.json", "reward/config.json", "reward/model.safetensors"]
 COMMANDS = [["sft", "old", "--name", "new"], ["reward-model", "old", "--name", "new"],
             ["ppo", "old", "--name", "new"], ["evaluate", "old", "--name", "new"],
-            ["run", "--name", "old", *FLAGS, "--resume"]]
+            ["run", "--name", "old", *FLAGS, "--resume"], ["report", "old"]]
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -356,6 +511,9 @@ def test_a_damaged_file_is_a_message_or_makes_no_difference(name, made_once, tmp
     """Bytes cut off, changed or put in, and JSON of another shape: never a traceback."""
     folder = tmp_path_factory.mktemp("damage")
     shutil.copytree(made_once, folder / "runs" / "old")
+    with contextlib.chdir(folder):
+        if name.startswith("rounds"):
+            two_rounds()
     path = folder / "runs" / "old" / name
     content = path.read_bytes()
     place = data.draw(st.integers(0, min(len(content), 400)))

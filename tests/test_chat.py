@@ -18,10 +18,11 @@ from minirlhf import chat, cli, evaluation
 from minirlhf.chat import Chat, Flags, chosen, talk
 from minirlhf.files import write_jsonl
 from minirlhf.parameters import copy
+from minirlhf.presets import text_settings
 from minirlhf.rollout import score_replies
 from minirlhf.run import Run
 from minirlhf.run_folder import create, open_run
-from minirlhf.settings import ModelSize, RunConfig, text_settings
+from minirlhf.settings import ModelSize, RunConfig
 from minirlhf.stages.training import Stage, step_rng
 from minirlhf.text import canonical_prompt, turns
 from minirlhf.transformer import initialize, with_scalar_head

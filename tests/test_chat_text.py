@@ -21,6 +21,7 @@ from minirlhf.chat_text import (
     read_temperature,
     require_temperature,
 )
+from minirlhf.findings import titles_of
 from minirlhf.sources import ToyWorld
 from minirlhf.text import canonical_prompt, turns
 
@@ -184,6 +185,12 @@ def test_a_reply_is_shown_with_its_score_and_length():
         "PPO", "(said nothing)", "1 token")
     assert block("policy", ROW | {"ended": False}).reply == "the sky is blue . (did not finish)"
     assert "plain text" in block("base", ROW).title
+
+
+def test_a_reply_is_headed_by_what_the_run_calls_its_model():
+    titles = titles_of({"algorithm": "grpo"})
+    assert [block(name, ROW, titles).title for name in ("sft", "dpo", "policy-best", "policy")] == [
+        "SFT", "DPO", "GRPO best", "GRPO"]
 
 
 def test_two_replies_stand_side_by_side():

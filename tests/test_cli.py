@@ -17,7 +17,8 @@ from minirlhf import cli, pipeline
 from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.options import default_settings
 from minirlhf.people import Comparisons
-from minirlhf.settings import RunConfig, from_dict, quick, text_settings
+from minirlhf.presets import quick, text_settings
+from minirlhf.settings import RunConfig, from_dict
 from minirlhf.sources import ToyWorld
 
 
@@ -34,9 +35,34 @@ def test_without_a_command_the_overview_is_shown(argv, capsys):
     assert cli.main(argv) == 0
     told = capsys.readouterr()
     assert told.out.startswith("usage: minirlhf COMMAND") and told.err == ""
-    for command in ("run", *pipeline.STAGES):
-        assert f"  minirlhf {command} " in told.out
     assert files() == {}
+
+
+def test_the_overview_names_every_command_and_every_command_that_it_names_is_there():
+    known = re.search(r"choose (.*) \(minirlhf", unknown("?"))[1].split(", ")
+    assert {*pipeline.STAGES, "run", "rounds", "grpo", "rloo", "chat", "report"} <= set(known)
+    assert set(re.findall(r"^  minirlhf (\S+) ", cli.OVERVIEW, re.MULTILINE)) == set(known)
+    assert set(re.findall(r"minirlhf (\S+)", cli.OVERVIEW)) - {"COMMAND"} == set(known)
+    assert all(callable(cli.command(name)) for name in known)
+
+
+def unknown(name: str) -> str:
+    with pytest.raises(ValueError) as told:
+        cli.command(name)
+    return str(told.value)
+
+
+def test_every_flag_that_the_overview_shows_is_one(capsys):
+    shown = re.findall(r"^  (minirlhf .*?)(?:   |$)", cli.OVERVIEW, re.MULTILINE)
+    assert len(shown) > 15
+    for line in [*shown, *re.findall(r"`(minirlhf .*?)`", cli.OVERVIEW)]:
+        _, name, *argv = line.split()
+        flags = [word for word in argv if word.startswith("--")]
+        if flags and name != "COMMAND":
+            capsys.readouterr()
+            assert call(name, "--help") == 0
+            told = capsys.readouterr().out
+            assert all(re.search(rf"{re.escape(flag)}[ ,\n]", told) for flag in flags), line
 
 
 def flags_of(config, prefix="") -> list[str]:
@@ -52,7 +78,8 @@ def flags_of(config, prefix="") -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("argv", [["run"], ["pretrain"], ["sft"], ["ppo"], ["evaluate"]])
+@pytest.mark.parametrize("argv", [["run"], ["pretrain"], ["sft"], ["ppo"], ["grpo"], ["rloo"],
+                                  ["dpo"], ["rounds"], ["evaluate"]])
 def test_every_setting_is_a_flag_with_its_help(argv, capsys):
     assert call(*argv, "--help") == 0
     shown = capsys.readouterr().out
@@ -253,13 +280,21 @@ def test_a_whole_run_prints_its_table_and_where_everything_is(capsys):
     assert "runs/one exists already" in one_line(capsys, "run", "--name", "one", *FLAGS)
 
 
-def test_stage_after_stage_makes_the_same_folder_as_a_whole_run(capsys):
-    assert call("run", "--name", "a", "--out", "whole", *FLAGS) == 0
-    assert call("pretrain", "--name", "a", *FLAGS) == 0
-    for stage in list(pipeline.STAGES)[1:]:
+MADE = {"sft": "demonstrations.jsonl, sft", "preferences": "preferences.jsonl",
+        "reward-model": "reward", "dpo": "dpo", "ppo": "value, policy-best, policy",
+        "grpo": "policy-best, policy", "rloo": "policy-best, policy",
+        "evaluate": "samples.jsonl, report.html"}
+
+
+@pytest.mark.parametrize("flags, left_out", [
+    ([], ("dpo", "grpo", "rloo")), (["--algorithm", "grpo"], ("dpo", "ppo", "rloo")),
+    (["--algorithm", "rloo", "--baselines", "dpo", "best-of-n"], ("ppo", "grpo"))])
+def test_stage_after_stage_makes_the_same_folder_as_a_whole_run(flags, left_out, capsys):
+    assert call("run", "--name", "a", "--out", "whole", *FLAGS, *flags) == 0
+    assert call("pretrain", "--name", "a", *FLAGS, *flags) == 0
+    for stage in [stage for stage in MADE if stage not in left_out]:
         assert call(stage, "a") == 0
-        made = ", ".join(pipeline.STAGES[stage].makes)
-        assert f"written to runs/a: {made}" in capsys.readouterr().out
+        assert f"written to runs/a: {MADE[stage]}\n" in capsys.readouterr().out
     by_stage, whole = files("runs/a"), files("whole/a")
     calls = {"a/environment.json", "a/report.html"}                    # these tell the command
     assert {name: data for name, data in by_stage.items() if name.removeprefix("runs/") not in calls
@@ -273,10 +308,45 @@ def finished(made_once):
     shutil.copytree(made_once, "runs/old")
 
 
-@pytest.mark.parametrize("stage", list(pipeline.STAGES)[1:])
+@pytest.mark.parametrize("stage", ["sft", "preferences", "reward-model", "ppo", "evaluate"])
 def test_what_a_stage_made_is_never_replaced(stage, finished, capsys):
     message = one_line(capsys, stage, "old", "--evaluation.samples", "2")
     assert f"already has {pipeline.STAGES[stage].makes[-1]}; give --name NEW" in message
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_another_algorithm_never_replaces_a_policy_but_goes_to_a_new_folder(algorithm, finished,
+                                                                            capsys):
+    assert "already has policy; give --name NEW" in one_line(capsys, algorithm, "old")
+    before = files("runs/old")
+    assert call(algorithm, "old", "--name", "new") == 0 and files("runs/old") == before
+    assert read_json("runs/new/config.json")["algorithm"] == algorithm
+    assert not Path("runs/new/value").exists()
+    assert call("evaluate", "new") == 0
+
+
+def test_dpo_beside_a_finished_run_changes_nothing_of_it(finished):
+    before = files("runs/old")
+    assert call("dpo", "old") == 0
+    after = files("runs/old")
+    assert {name for name in after if before.get(name) != after[name]
+            and not name.startswith("runs/old/dpo/")} == {
+        "runs/old/metrics.jsonl", "runs/old/checkpoint/state.safetensors"}
+    assert after["runs/old/metrics.jsonl"].startswith(before["runs/old/metrics.jsonl"])
+    assert call("run", "--name", "old", "--out", "whole", *FLAGS, "--baselines", "dpo") == 0
+    assert (Path("runs/old/dpo/model.safetensors").read_bytes()
+            == Path("whole/old/dpo/model.safetensors").read_bytes())
+
+
+def test_dpo_beside_a_finished_run_may_not_change_what_made_its_policy(finished, capsys):
+    """Its config.json would say of the policy that is there what is not so."""
+    assert "ppo cannot change here: ppo has already used it" in one_line(
+        capsys, "dpo", "old", "--ppo.beta", "0.7")
+    assert call("dpo", "old", "--name", "new", "--ppo.beta", "0.7") == 0       # which has no policy
+    assert call("dpo", "old", "--dpo.beta", "0.5") == 0
+    assert read_json("runs/old/config.json")["dpo"]["beta"] == 0.5
+    assert "dpo cannot change here: dpo has already used it" in one_line(
+        capsys, "evaluate", "old", "--dpo.beta", "0.7")
 
 
 def test_a_stage_again_in_a_new_folder_starts_with_a_copy_of_what_it_needs(finished):
@@ -289,13 +359,15 @@ def test_a_stage_again_in_a_new_folder_starts_with_a_copy_of_what_it_needs(finis
     differ = {name for name in new if new[name] != old[name]}
     assert {"config.json", "metrics.jsonl"} <= differ
     assert differ <= {"config.json", "metrics.jsonl", "policy/model.safetensors",
-                      "value/model.safetensors", "environment.json",
+                      "value/model.safetensors", "policy-best/model.safetensors",
+                      "policy-best/best.json", "environment.json",
                       "checkpoint/state.safetensors"}
     assert read_json("runs/new/config.json")["ppo"]["beta"] == 0.7
     assert read_json("runs/old/config.json")["ppo"]["beta"] == RunConfig().ppo.beta
     rows = [(row["stage"], row.get("beta")) for row in read_jsonl("runs/new/metrics.jsonl")]
     assert rows == [("pretraining", None)] * 3 + [("SFT", None)] * 2 + [
-        ("reward model", None)] * 2 + [("PPO", 0.7)]
+        ("reward model", None)] * 2 + [("PPO, validation", None), ("PPO", 0.7),
+                                       ("PPO, validation", None)]
     assert call("evaluate", "new") == 0
     assert Path("runs/new/report.html").exists()
 
@@ -361,7 +433,8 @@ USED = [("--seed", "3", "seed", "pretrain"), ("--model.heads", "1", "model", "pr
         ("--world.panel", "careful", "world.panel", "preferences"),
         ("--ppo.temperature", "0.5", "ppo.temperature", "preferences"),
         ("--ppo.max-new", "7", "ppo.max_new", "preferences"),
-        ("--reward.lr", "0.1", "reward", "reward-model"), ("--ppo.beta", "0.7", "ppo", "ppo")]
+        ("--reward.lr", "0.1", "reward", "reward-model"), ("--ppo.beta", "0.7", "ppo", "ppo"),
+        ("--watch.every", "3", "watch", "ppo")]
 
 
 @pytest.mark.parametrize("flag, number, setting, user", USED, ids=[row[0] for row in USED])
@@ -375,7 +448,8 @@ def test_a_setting_that_an_earlier_stage_has_used_cannot_change(flag, number, se
             assert f"{setting} cannot change here: {user} has already used it" in one_line(
                 capsys, stage, "old", flag, number, *more)
     for stage in stages[1:stages.index(user) + 1]:
-        assert "already has" in one_line(capsys, stage, "old", flag, number)
+        if stage != "dpo":                                                     # which has not run
+            assert "already has" in one_line(capsys, stage, "old", flag, number)
     if user != "pretrain":
         assert call(user, "old", "--name", "new", flag, number) == 0
         before, after = (read_json(f"runs/{name}/config.json") for name in ("old", "new"))
@@ -384,11 +458,47 @@ def test_a_setting_that_an_earlier_stage_has_used_cannot_change(flag, number, se
 
 def test_every_setting_of_a_run_is_used_by_some_stage():
     """So that none can change unnoticed after its use; what the backend is changes no result but
-    by rounding."""
+    by rounding, and rounds, and what they start from, can change as long as there is one."""
     used = {setting for stage in pipeline.STAGES.values() for setting in stage.settings}
     assert {field.name for field in fields(RunConfig)} == {
-        setting.split(".")[0] for setting in used} | {"backend"}
+        setting.split(".")[0] for setting in used} | {"backend", "rounds", "iteration"}
     assert {f"world.{field.name}" for field in fields(ToyWorld)} <= used
+
+
+def test_a_baseline_that_is_not_made_cannot_be_asked(finished, capsys):
+    """Else the table would lack it without a word, and config.json would say that it is there."""
+    message = one_line(capsys, "evaluate", "old", "--name", "new", "--baselines", "dpo")
+    assert "has no dpo/ model yet" in message and "(dpo)" in message
+
+
+def test_dpo_beside_an_evaluated_run_tells_how_to_see_it(finished, capsys):
+    assert call("dpo", "old") == 0
+    assert "minirlhf evaluate old --name NEW" in capsys.readouterr().out
+
+
+def test_what_further_rounds_cannot_change_is_told_with_what_to_do(finished, capsys):
+    again = ("rounds", "old", "--name", "new", "--rounds", "2")
+    for flag, setting in (("--ppo.beta", "ppo"), ("--reward.lr", "reward")):
+        message = one_line(capsys, *again, flag, "0.7")
+        assert f"{setting} cannot change here" in message
+        assert "begin anew with minirlhf run --rounds N" in message
+
+
+def test_further_rounds_train_dpo_anew_and_so_it_may_change(finished):
+    assert call("dpo", "old") == 0
+    assert call("rounds", "old", "--name", "new", "--rounds", "2", "--baselines", "dpo",
+                "--dpo.beta", "0.5") == 0
+    assert (Path("runs/new/dpo/model.safetensors").read_bytes()
+            != Path("runs/old/dpo/model.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize("argv, told", [
+    (["--group.size", "8"], "--group.size would change nothing: PPO compares no groups"),
+    (["--algorithm", "grpo", "--ppo.lam", "0.9"], "--ppo.lam would change nothing: grpo has no"),
+    (["--algorithm", "rloo", "--group.no-normalize"], "--group.normalize would change nothing"),
+    (["--iteration.best-of", "3"], "--iteration.best-of would change nothing: there is one round")])
+def test_a_setting_of_what_the_run_has_not_is_refused(argv, told, capsys):
+    assert told in one_line(capsys, "run", *argv)
 
 
 def test_a_change_that_is_refused_in_place_leaves_an_interrupted_run_as_it_was(capsys):

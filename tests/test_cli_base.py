@@ -13,9 +13,10 @@ from test_cli import empty_folder  # noqa: F401
 
 from minirlhf import options, transformer
 from minirlhf.files import read_json, read_jsonl
+from minirlhf.presets import quick, text_settings
 from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.run import Run
-from minirlhf.settings import ModelSize, RunConfig, from_dict, quick, text_settings
+from minirlhf.settings import ModelSize, RunConfig, from_dict
 from minirlhf.text import load_tokenizer
 from minirlhf.world.prompts import SPLITS, prompts
 
@@ -64,7 +65,7 @@ def test_a_run_starts_from_the_folder_and_ends_with_models_that_speak_its_tokens
         assert np.isfinite(params.flat).all()
     assert_same(transformer.load(run / "base")[0].flat, given.params.flat)
     stages_logged = list(dict.fromkeys(row["stage"] for row in read_jsonl(run / "metrics.jsonl")))
-    assert stages_logged == ["SFT", "reward model", "PPO"]
+    assert stages_logged == ["SFT", "reward model", "PPO, validation", "PPO"]
     assert (run / "report.html").exists() and len(read_jsonl(run / "samples.jsonl")) > 3
     config = from_dict(RunConfig, read_json(run / "config.json"))
     assert config.base == gpt2.absolute() and config.model == ModelSize(80, 8, 2, 1)
@@ -161,11 +162,11 @@ def test_a_wider_base_is_trained_in_smaller_steps_and_a_narrower_one_as_before(g
     """As 1/width, from the width that the rates were chosen for: 64, or 96 for text."""
     assert options.default_settings(["--base", "gpt2"]).sft == RunConfig().sft
     change_json(gpt2 / "config.json", n_embd=768, n_head=12)
-    for argv, wanted in ((["--quick"], (8e-5, 8e-5, 2e-5, 8e-5)),
-                         (["--preferences", "x.jsonl"], (1e-4, 4e-5, 1e-5, 1e-4))):
+    for argv, wanted in ((["--quick"], (8e-5, 8e-5, 2e-5, 8e-5, 2e-5)),
+                         (["--preferences", "x.jsonl"], (1e-4, 4e-5, 1e-5, 1e-4, 1e-5))):
         config = options.default_settings(["--base", "gpt2", *argv])
         assert (config.sft.lr, config.reward.lr, config.ppo.lr_policy,
-                config.ppo.lr_value) == wanted
+                config.ppo.lr_value, config.dpo.lr) == wanted
     assert options.default_settings(["--base", "gpt2", "--quick"]).sft.steps == quick(
         RunConfig()).sft.steps
 

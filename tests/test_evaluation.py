@@ -1,6 +1,6 @@
 """Laws of the evaluation: rows, tables, uncertainty."""
 
-from math import isnan, sqrt
+from math import isnan, log, sqrt
 
 import numpy as np
 import pytest
@@ -10,8 +10,11 @@ from models import random_model
 
 from minirlhf.evaluation import (
     GOLD_PARTS,
+    answer,
+    best_of,
     change,
     evaluate,
+    evaluate_best_of,
     interval,
     share,
     standard_error,
@@ -256,6 +259,145 @@ def test_raw_prompts_reach_the_sampler_without_a_template(monkeypatch):
     assert seen == [[[4, 5], [6], [7, 8, 9]],
                     [[USER, 4, 5, BOT], [USER, 6, BOT], [USER, 7, 8, 9, BOT]]]
     assert EOS not in sum(seen[0], [])
+
+
+# --- the best of n -------------------------------------------------------------------------------
+
+TEXTS = [row["prompt"] for row in ASKED]
+
+
+def speakers():
+    policy, model = random_model(vocab=14, spread=0.2)
+    reward, _ = random_model(vocab=14, scalar_head=True, seed=1)
+    return policy, reward, model
+
+
+def law_the_best_is_the_highest_score_of_the_samples(best):
+    """The very samples that the generator would give: each prompt asked n times in a row."""
+    policy, reward, model = speakers()
+    for n in (1, 2, 5):
+        given = (policy, reward, model, WORDS)
+        rows, _ = answer(*given, [text for text in TEXTS for _ in range(n)], 6,
+                         rng=np.random.default_rng(3), temperature=1.5)
+        got = best(n, *given, TEXTS, 6, rng=np.random.default_rng(3), temperature=1.5)
+        assert len(got) == len(TEXTS)
+        for i, chosen in enumerate(got):
+            mine = rows[i * n:(i + 1) * n]
+            assert chosen in mine
+            assert chosen["score"] == max(row["score"] for row in mine)
+
+
+def law_the_first_of_equals_is_taken(best, patch):
+    scores_of_two_prompts = [1.0, 3.0, 3.0, 2.0, 2.0, 0.0]
+    rows = [{"score": score, "reply": str(i)} for i, score in enumerate(scores_of_two_prompts)]
+    patch.setattr("minirlhf.evaluation.answer", lambda *args, **more: (rows, None))
+    assert best(3, None, None, None, None, ["p", "q"], 6, rng=None) == [rows[1], rows[3]]
+
+
+def test_the_best_of_n_is_the_highest_score_of_the_samples():
+    law_the_best_is_the_highest_score_of_the_samples(best_of)
+
+
+def test_the_first_of_equals_is_taken(monkeypatch):
+    law_the_first_of_equals_is_taken(best_of, monkeypatch)
+
+
+def best_with(repeat=lambda prompts, n: [p for p in prompts for _ in range(n)],
+              choose=lambda rows: max(rows, key=lambda row: row["score"]),
+              cut=lambda rows, n: [rows[i:i + n] for i in range(0, len(rows), n)]):
+    """The skeleton of a mutant."""
+    def mutant(n, policy, reward, model, tokenizer, prompts, max_new, *, rng, **settings):
+        import minirlhf.evaluation as evaluation
+        rows, _ = evaluation.answer(policy, reward, model, tokenizer, repeat(prompts, n), max_new,
+                                    rng=rng, **settings)
+        return [choose(part) for part in cut(rows, n)]
+    return mutant
+
+
+BEST_MUTANTS = {
+    "the lowest": best_with(choose=lambda rows: min(rows, key=lambda row: row["score"])),
+    "the first": best_with(choose=lambda rows: rows[0]),
+    "the last of equals": best_with(choose=lambda rows: max(
+        reversed(rows), key=lambda row: row["score"])),
+    "prompts tiled": best_with(repeat=lambda prompts, n: list(prompts) * n),
+    "groups interleaved": best_with(cut=lambda rows, n: [
+        rows[i::len(rows) // n] for i in range(len(rows) // n)]),
+    "the longest": best_with(choose=lambda rows: max(rows, key=lambda row: len(row["reply"]))),
+    "n − 1 of them": best_with(cut=lambda rows, n: [
+        rows[i:i + max(1, n - 1)] for i in range(0, len(rows), n)]),
+}
+
+
+def test_the_skeleton_without_a_mutation_keeps_the_laws_of_best_of(monkeypatch):
+    law_the_best_is_the_highest_score_of_the_samples(best_with())
+    law_the_first_of_equals_is_taken(best_with(), monkeypatch)
+
+
+@pytest.mark.parametrize("name", BEST_MUTANTS)
+def test_the_laws_catch_the_mutant_of_best_of(name, monkeypatch):
+    with pytest.raises(AssertionError):
+        law_the_best_is_the_highest_score_of_the_samples(BEST_MUTANTS[name])
+        law_the_first_of_equals_is_taken(BEST_MUTANTS[name], monkeypatch)
+
+
+def test_rows_of_the_best_of_n_are_as_of_evaluate():
+    policy, reward, model = speakers()
+    given = (policy, reward, model, WORDS, ASKED, 6)
+    rows = evaluate_best_of(4, *given, rng=np.random.default_rng(0))
+    chosen = best_of(4, policy, reward, model, WORDS, TEXTS, 6, rng=np.random.default_rng(0))
+    like = evaluate("name", policy, reward, policy, *given[2:], rng=np.random.default_rng(0))
+    for row, prompt, best, one in zip(rows, ASKED, chosen, like, strict=True):
+        assert set(row) == set(one)
+        assert prompt.items() <= row.items() and best.items() <= row.items()
+        assert row["model"] == "best-of-n" and row["kl"] == log(4) - 3 / 4
+
+
+def test_more_replies_to_choose_from_are_worth_more():
+    """With 64 replies the best scores higher than with 4, and those higher than with 1."""
+    policy, reward, model = speakers()
+    means = [np.mean([row["score"] for row in best_of(
+        n, policy, reward, model, WORDS, TEXTS * 10, 6, rng=np.random.default_rng(0))])
+        for n in (1, 4, 64)]
+    assert means[0] < means[1] - 0.1 and means[1] < means[2] - 0.1
+
+
+def kl_in_the_row(n):
+    policy, reward, model = speakers()
+    (row,) = evaluate_best_of(n, policy, reward, model, WORDS, ASKED[:1], 2,
+                              rng=np.random.default_rng(0))
+    return row["kl"]
+
+
+def exact_kl_of_best_of(n, p):
+    """KL(best-of-n‖policy), replies in the order of their scores: P(best = i) = F_i^n − F_{i−1}^n.
+    """
+    cumulative = np.cumsum(p)
+    best = np.diff(np.concatenate([[0.0], cumulative / cumulative[-1]]) ** n)
+    seen = best > 0
+    return float((best[seen] * np.log(best[seen] / p[seen])).sum())
+
+
+def test_the_exact_kl_by_hand():
+    """Two replies as likely as each other, n = 2: ¼·log ½ + ¾·log 3/2 = 0.131; the formula, which
+    is for no reply drawn twice, says log 2 − ½ = 0.193."""
+    assert exact_kl_of_best_of(2, np.array([0.5, 0.5])) == pytest.approx(
+        0.25 * log(0.5) + 0.75 * log(1.5))
+    assert kl_in_the_row(2) == pytest.approx(0.1931, abs=1e-4)
+    assert exact_kl_of_best_of(1, np.array([0.2, 0.8])) == pytest.approx(0) == kl_in_the_row(1)
+
+
+@pytest.mark.parametrize("n", [2, 4, 16])
+def test_the_formula_is_the_limit_of_many_replies_each_of_them_unlikely(n):
+    replies = np.full(100_000, 1e-5)
+    assert exact_kl_of_best_of(n, replies) == pytest.approx(kl_in_the_row(n), abs=1e-3)
+
+
+@given(st.lists(st.floats(1e-3, 1), min_size=1, max_size=8), st.sampled_from([2, 3, 8]))
+def test_the_formula_is_an_upper_bound(weights, n):
+    """Beirami et al. 2024.  For a policy that always says the same the truth is 0."""
+    p = np.array(weights) / np.sum(weights)
+    assert exact_kl_of_best_of(n, p) <= log(n) - (n - 1) / n + 1e-9
+    assert exact_kl_of_best_of(n, np.array([1.0])) == 0
 
 
 # --- gold ----------------------------------------------------------------------------------------

@@ -11,13 +11,22 @@ from pathlib import Path
 import pytest
 from helpers import FLAGS, call
 
-from minirlhf import checkpoint
+from minirlhf import checkpoint, commands, continuing, pipeline
 from minirlhf.checkpoint import Checkpoint
-from minirlhf.files import locked, read_json, read_jsonl
+from minirlhf.files import append_jsonl, locked, read_json, read_jsonl, replacing_folder
+from minirlhf.run import Run
 
+# looks at validation prompts before the first step, after the second and after the last
 SMALL = [*FLAGS, "--pretraining.steps", "4", "--sft.steps", "3", "--reward.steps", "3",
-         "--ppo.steps", "3", "--ppo.target-kl", "0.1", "--preferences.prompts", "40",
-         "--evaluation.samples", "2"]
+         "--ppo.steps", "3", "--ppo.target-kl", "0.1", "--watch.every", "2",
+         "--preferences.prompts", "40", "--evaluation.samples", "2"]
+TINY = [*FLAGS, "--ppo.steps", "3", "--watch.every", "2"]
+KINDS = {
+    "PPO": SMALL,
+    "GRPO and baselines": [*TINY, "--algorithm", "grpo", "--baselines", "best-of-n", "dpo"],
+    "RLOO, two rounds": [*TINY, "--algorithm", "rloo", "--rounds", "2"],
+    "PPO, two rounds, a baseline": [*TINY, "--rounds", "2", "--baselines", "dpo"],
+}
 
 
 class Died(BaseException):
@@ -35,26 +44,32 @@ def contents(folder) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def left_alone(tmp_path_factory):
-    """The files of a run that nobody interrupted."""
-    folder = tmp_path_factory.mktemp("alone")
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert call("run", *SMALL) == 0
-    finally:
-        os.chdir(here)
-    return contents(folder / "runs" / "toy")
+def alone(tmp_path_factory):
+    """alone(kind): the files of a run of the kind that nobody interrupted."""
+    found: dict[str, dict[str, bytes]] = {}
+
+    def files_of(kind: str) -> dict[str, bytes]:
+        if kind not in found:
+            with contextlib.chdir(tmp_path_factory.mktemp("alone")):
+                assert call("run", *KINDS[kind]) == 0
+                found[kind] = contents("runs/toy")
+        return found[kind]
+
+    return files_of
+
+
+@pytest.fixture
+def left_alone(alone):
+    return alone("PPO")
 
 
 # --- the same bits -------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("after", [1, 2, 7])
-def test_a_run_that_dies_after_every_few_pieces_of_work_ends_in_the_same_bits(
-        after, left_alone, monkeypatch):
-    """Every step of training, every batch of replies; the last piece before a death is lost."""
-    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint, "WORTH", 0.0)
+def dying(monkeypatch, after: int, *argv) -> None:
+    """A command that dies after every few pieces of work and is resumed until it comes to its end.
+
+    A piece is a step of training or a batch of replies; the last one before a death is lost.
+    """
     done, real = [0], Checkpoint.tick
 
     def tick(self):
@@ -63,46 +78,240 @@ def test_a_run_that_dies_after_every_few_pieces_of_work_ends_in_the_same_bits(
             raise Died
         real(self)
 
-    monkeypatch.setattr(Checkpoint, "tick", tick)
-    resume: list[str] = []
-    for _ in range(200):
-        done[0] = 0
-        try:
-            assert call("run", *SMALL, *resume) == 0
-            break
-        except Died:
-            resume = ["--resume"]
-    assert contents("runs/toy") == left_alone
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "INTERVAL", 0.0)
+        patch.setattr(checkpoint, "WORTH", 0.0)
+        patch.setattr(Checkpoint, "tick", tick)
+        resume: list[str] = []
+        for _ in range(200):
+            done[0] = 0
+            try:
+                assert call(*argv, *resume) == 0
+                return
+            except Died:
+                resume = ["--resume"]
+    raise AssertionError("it never came to its end")
 
 
-def test_a_stage_that_dies_between_its_results_ends_in_the_same_bits(left_alone, monkeypatch):
-    """value/ is there and policy/ is not; base/ is there and the checkpoint is the one before."""
-    deaths = iter([("end", None), ("save", "reward"), ("save", "policy"), ("end", None)])
-    from minirlhf.run import Run
+@pytest.mark.parametrize("kind, after", [
+    ("PPO", 1), ("PPO", 2), ("PPO", 7), ("GRPO and baselines", 1),
+    ("RLOO, two rounds", 2), ("PPO, two rounds, a baseline", 7)])
+def test_a_run_that_dies_after_every_few_pieces_of_work_ends_in_the_same_bits(
+        kind, after, alone, monkeypatch):
+    dying(monkeypatch, after, "run", *KINDS[kind])
+    assert contents("runs/toy") == alone(kind)
+
+
+def test_further_rounds_that_die_after_every_few_pieces_of_work_end_in_the_same_bits(monkeypatch):
+    assert call("run", *TINY) == 0
+    more = ["rounds", "toy", "--name", "more", "--rounds", "2"]
+    assert call(*more) == 0
+    wanted = contents("runs/more")
+    Path("runs/more").rename("left alone")
+    dying(monkeypatch, 2, *more)
+    assert contents("runs/more") == wanted
+
+
+def without_the_watcher(patch) -> None:
+    """What a watcher has seen is no part of a checkpoint."""
+    real = Run.follow
+
+    def follow(self, part, steps, models, *more):
+        real(self, part, steps, {name: tree for name, tree in models.items() if name != "watch"},
+             *more)
+
+    patch.setattr(Run, "follow", follow)
+
+
+def with_a_watcher_that_forgets(what: str):
+    """One entry of a watcher's state begins anew in every process."""
+    def forget(patch) -> None:
+        real = Checkpoint.restore
+
+        def restore(self, name, tree):
+            real(self, name, tree)
+            if "watch" in tree:
+                tree["watch"][what] = None
+
+        patch.setattr(Checkpoint, "restore", restore)
+    return forget
+
+
+def without_cutting_the_log(patch) -> None:
+    """What a dead process logged after its checkpoint stays."""
+    patch.setattr(Checkpoint, "cut_log", lambda self: None)
+
+
+def with_looks_that_stay(patch) -> None:
+    """Only the rows of steps are cut back to the checkpoint."""
+    real = Checkpoint.cut_log
+
+    def cut_log(self):
+        rows = read_jsonl(self.log) if self.log.exists() else []
+        real(self)
+        left = read_jsonl(self.log) if rows else []
+        append_jsonl(self.log, [row for row in rows[len(left):] if "validation" in row["stage"]])
+
+    patch.setattr(Checkpoint, "cut_log", cut_log)
+
+
+def with_the_policy_as_it_began(patch) -> None:
+    """The policy, alone of all models, is not what it was when the process died."""
+    real = Run.follow
+
+    def follow(self, part, steps, models, *more):
+        real(self, part, steps, {name: tree for name, tree in models.items() if name != "policy"},
+             *more)
+
+    patch.setattr(Run, "follow", follow)
+
+
+@pytest.mark.parametrize("wrong", [
+    without_the_watcher, with_a_watcher_that_forgets("best"), with_a_watcher_that_forgets("gold"),
+    without_cutting_the_log, with_looks_that_stay, with_the_policy_as_it_began],
+    ids=["no watcher", "the best is forgotten", "its gold is forgotten", "a log that stays",
+         "looks that stay", "a policy of old"])
+def test_a_run_that_is_resumed_wrongly_ends_in_others(wrong, alone, monkeypatch):
+    wanted = alone("GRPO and baselines")
+    with monkeypatch.context() as patch:
+        wrong(patch)
+        with pytest.raises(AssertionError):
+            dying(patch, 2, "run", *KINDS["GRPO and baselines"])
+            assert contents("runs/toy") == wanted
+
+
+def test_a_look_that_was_logged_but_not_saved_is_not_logged_twice(left_alone, monkeypatch):
+    """The process dies as it has looked, after the second step and after the last."""
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "WORTH", 0.0)
+    real, resume = Checkpoint.tick, []
+
+    def looks() -> list[int]:
+        return [row["step"] for row in read_jsonl("runs/toy/metrics.jsonl")
+                if row["stage"] == "PPO, validation"]
+
+    for step in (2, 3):
+        def tick(self, step=step):
+            if looks() and looks()[-1] == step:
+                raise Died
+            real(self)
+
+        with monkeypatch.context() as patch, pytest.raises(Died):
+            patch.setattr(Checkpoint, "tick", tick)
+            call("run", *SMALL, *resume)
+        assert looks() == [0, 2, 3][:step]
+        resume = ["--resume"]
+    assert call("run", *SMALL, "--resume") == 0
+    assert looks() == [0, 2, 3] and contents("runs/toy") == left_alone
+
+
+def deaths_between_results(monkeypatch, kind: str, deaths) -> None:
+    """A run that dies as it is about to save each of these models, in turn, and as it is about to
+    write that a stage is over (None).
+
+    A name stands for the first time that it is saved in a process.
+    """
     real_save, real_end, planned = Run.save, Checkpoint.end, []
 
-    def save(self, name, *args, **more):
-        if planned and planned[0] == ("save", name):
+    def die_if(planned_now) -> None:
+        if planned == [planned_now]:
             planned.clear()
             raise Died
+
+    def save(self, name, *args, **more):
+        die_if(name)
         real_save(self, name, *args, **more)
 
     def end(self):
-        if planned and planned[0] == ("end", None):
-            planned.clear()
-            raise Died
+        die_if(None)
         real_end(self)
 
-    monkeypatch.setattr(Run, "save", save)
-    monkeypatch.setattr(Checkpoint, "end", end)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", save)
+        patch.setattr(Checkpoint, "end", end)
+        resume: list[str] = []
+        for death in deaths:
+            planned[:] = [death]
+            with pytest.raises(Died):
+                call("run", *KINDS[kind], *resume)
+            resume = ["--resume"]
+    assert call("run", *KINDS[kind], *resume) == 0
+
+
+@pytest.mark.parametrize("kind, deaths", [
+    ("PPO", [None, "reward", "policy-best", "value", "policy", None]),
+    ("GRPO and baselines", ["dpo", None, "policy-best", "policy", None, None]),
+    ("PPO, two rounds, a baseline", [
+        "reward", "value", "policy", None, "reward", "policy-best", "value", "policy", "dpo"])])
+def test_a_run_that_dies_between_the_results_of_its_stages_ends_in_the_same_bits(
+        kind, deaths, alone, monkeypatch):
+    """value/ is there and policy/ is not; base/ is there and the checkpoint is the one before."""
+    deaths_between_results(monkeypatch, kind, deaths)
+    assert contents("runs/toy") == alone(kind)
+
+
+def dying_folders(monkeypatch, module, *argv) -> list[str]:
+    """A command that dies at each new folder which `module` fills, with that folder half written
+    and again with it whole, and is resumed; the folders."""
+    died: list[tuple] = []
+    real = replacing_folder
+
+    @contextlib.contextmanager
+    def mortal(path):
+        with real(path) as folder:
+            yield folder
+            if (path, "half") not in died:
+                died.append((path, "half"))
+                folder.rename(folder.with_name(f".{path.name}.new-1.tmp"))      # a kill leaves it
+                raise Died
+        if (path, "whole") not in died:
+            died.append((path, "whole"))
+            raise Died
+
     resume: list[str] = []
-    for death in deaths:
-        planned[:] = [death]
-        with pytest.raises(Died):
-            call("run", *SMALL, *resume)
-        resume = ["--resume"]
-    assert call("run", *SMALL, "--resume") == 0
-    assert contents("runs/toy") == left_alone
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "replacing_folder", mortal)
+        while True:
+            try:
+                assert call(*argv, *resume) == 0
+                return [str(path) for path, how in died if how == "whole"]
+            except Died:
+                resume = ["--resume"]
+
+
+PUBLISHED = ["reward", "value", "policy-best", "policy"]
+
+
+@pytest.mark.parametrize("kind, names", [
+    ("RLOO, two rounds", [name for name in PUBLISHED if name != "value"]),
+    ("PPO, two rounds, a baseline", PUBLISHED)])
+def test_a_run_that_dies_while_it_publishes_the_last_round_ends_in_the_same_bits(
+        kind, names, alone, monkeypatch):
+    died = dying_folders(monkeypatch, pipeline, "run", *KINDS[kind])
+    assert died == [f"runs/toy/{name}" for name in names]
+    assert contents("runs/toy") == alone(kind)
+
+
+def test_further_rounds_that_die_while_the_first_are_copied_end_in_the_same_bits(monkeypatch):
+    assert call("run", *TINY) == 0
+    more = ["rounds", "toy", "--name", "more", "--rounds", "2"]
+    assert call(*more) == 0
+    wanted = contents("runs/more")
+    Path("runs/more").rename("left alone")
+    died = dying_folders(monkeypatch, continuing, *more)
+    assert died == ["runs/more/base", "runs/more/sft",
+                    *(f"runs/more/rounds/01/{name}" for name in PUBLISHED)]
+    assert contents("runs/more") == wanted
+
+
+def test_to_take_a_publication_for_done_at_its_first_result_would_be_noticed(alone, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.Step, "done",
+                      lambda self, folder: (folder / self.makes[-1]).exists() or (
+                          self.run is pipeline.publish and (folder / "preferences.jsonl").exists()))
+        with pytest.raises(AssertionError):
+            dying_folders(patch, pipeline, "run", *KINDS["RLOO, two rounds"])
+            assert contents("runs/toy") == alone("RLOO, two rounds")
 
 
 def test_a_stage_of_its_own_is_resumed_too(left_alone, monkeypatch):
@@ -134,6 +343,30 @@ def test_a_stage_of_its_own_is_resumed_too(left_alone, monkeypatch):
             dict.fromkeys((file for file in left_alone if file not in (
                 "environment.json", "checkpoint/state.safetensors", "samples.jsonl",
                 "report.html")), True))
+
+
+def law_ended(monkeypatch) -> None:
+    """A stage whose results are there leaves no work in the checkpoint, wherever it died."""
+    argv = ["ppo", "toy", "--name", "more"]
+    assert call("run", *TINY) == 0 and call(*argv) == 0
+    wanted = contents("runs/more")
+    Path("runs/more").rename("left alone")
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(Checkpoint, "end", lambda self: (_ for _ in ()).throw(Died))
+        call(*argv)
+    assert Path("runs/more/policy").exists() and contents("runs/more") != wanted
+    assert call(*argv, "--resume") == 0
+    assert contents("runs/more") == wanted
+
+
+def test_a_stage_that_dies_as_it_ends_leaves_no_work_behind(monkeypatch):
+    law_ended(monkeypatch)
+
+
+def test_work_that_is_left_behind_is_noticed(monkeypatch):
+    monkeypatch.setattr(commands, "tidy", lambda run: None)
+    with pytest.raises(AssertionError):
+        law_ended(monkeypatch)
 
 
 def test_a_stage_that_starts_over_never_goes_on_with_what_it_gave_up(left_alone, monkeypatch):
@@ -233,8 +466,6 @@ def test_a_folder_that_is_no_run_is_not_taken_over(content, capsys):
 
 def test_a_new_run_is_kept_from_others_from_its_first_moment_on(monkeypatch, capsys):
     """While its data are read, another process may not resume it, or it would lose its folder."""
-    from minirlhf.run import Run
-
     def check(self):
         with pytest.raises(RuntimeError, match="another minirlhf"), locked(self.folder):
             pass

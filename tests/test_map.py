@@ -17,18 +17,22 @@ import pytest
 import tyro
 
 from minirlhf import chat, options, pipeline
+from minirlhf.agreement_command import Agreement
 from minirlhf.labelling.command import Label
+from minirlhf.refusals_command import Refusals
+from minirlhf.settings import ALGORITHMS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
-         "your_model.md", "chat.md", "labelling.md", "interruption.md"]
+         "your_model.md", "chat.md", "labelling.md", "interruption.md", "agreement.md",
+         "refusals.md", "labelers.md", "watching.md", "beyond_ppo.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 TEST = re.compile(r"[\w/]+\.py::\w+")
 FILE = re.compile(r"[\w./-]+\.(?:py|md)")
-FUNCTION = re.compile(r"[a-z_]+(?:\.\w+)+")
+FUNCTION = re.compile(r"(?!\w+\.jsonl?$)[a-z_]+(?:\.\w+)+")       # metrics.jsonl is a run's file
 
 
 def spans(text: str) -> list[str]:
@@ -113,11 +117,14 @@ def wrong_command(line: str) -> str | None:
         kind, *argv = argv
     if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
-    if kind not in ("run", "chat", "label", *pipeline.STAGES):
+    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", *pipeline.STAGES,
+                    *ALGORITHMS):
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
     default = (chat.Flags(tyro.MISSING) if kind == "chat"
                else Label(tyro.MISSING) if kind == "label"
+               else Agreement(tyro.MISSING) if kind == "agreement"
+               else Refusals(tyro.MISSING) if kind == "refusals"
                else options.New(settings=options.default_settings(argv)) if starts
                else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()
@@ -200,7 +207,8 @@ def test_the_map_goes_through_the_article_in_its_order():
     "scripts/ppo.py", "minirlhf/gae.py", "gae.py", "minirlhf run --quick --ppo.beta 0",
     "minirlhf ppo toy --name other --ppo.target-kl 3", "python scripts/one_ppo_step.py",
     "python scripts/ppo.py --quick", "pytest tests/test_gae.py -k law_three_tokens_by_hand",
-    "minirlhf label toy --models base,sft --terminal"])
+    "minirlhf label toy --models base,sft --terminal",
+    "minirlhf agreement toy --audit 5000"])
 def test_what_exists_is_found(span):
     assert problem_of(span) is None
 
@@ -211,6 +219,6 @@ def test_what_exists_is_found(span):
     "minirlhf run --ppo.bata 0", "minirlhf run --ppo.beta -1", "minirlhf ppo toy --ppo.beta much",
     "python scripts/gone.py", "python scripts/one_ppo_step.py --sead 1", "pytest tests/gone.py",
     "pytest tests/test_gae.py -k law_of_nothing", "A + V", "minirlhf label",
-    "minirlhf label toy --pear 3"])
+    "minirlhf label toy --pear 3", "minirlhf agreement toy --audits 3"])
 def test_what_does_not_exist_is_noticed(span):
     assert problem_of(span) is not None

@@ -2,80 +2,121 @@
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from math import isfinite
 
 import numpy as np
 import pytest
 from helpers import SAMPLES, sample
+from runs import MODEL_FILES, TINY, contents, copied, whole
 
-from minirlhf import evaluation, page, pipeline, report, rollout, transformer
-from minirlhf.evaluation import GOLD_PARTS
-from minirlhf.files import read_json, read_jsonl, write_jsonl
-from minirlhf.rollout import generate, score_replies
-from minirlhf.run import Run
-from minirlhf.run_folder import create
-from minirlhf.settings import (
-    EvaluationConfig,
-    ModelSize,
-    PreferenceConfig,
-    RunConfig,
-    from_dict,
-    text_settings,
+from minirlhf import (
+    evaluation,
+    pipeline,
+    preferences,
+    report,
+    rollout,
+    transformer,
+    watching,
 )
-from minirlhf.sources import ToyWorld
-from minirlhf.stages import ppo, pretraining, reward_model, supervised
-from minirlhf.stages.ppo import PPOConfig
-from minirlhf.stages.pretraining import PretrainingConfig
-from minirlhf.stages.reward_model import RewardModelConfig
-from minirlhf.stages.supervised import SFTConfig
-from minirlhf.stages.training import Stage, step_rng
+from minirlhf.files import read_json, read_jsonl
+from minirlhf.presets import text_settings
+from minirlhf.rollout import score_replies
+from minirlhf.run import Run, watched
+from minirlhf.run_folder import create
+from minirlhf.settings import ModelSize, RunConfig, from_dict
+from minirlhf.stages import (
+    direct_preference,
+    group_relative,
+    ppo,
+    pretraining,
+    reward_model,
+    supervised,
+)
 
-TINY = RunConfig(
-    backend="numpy", world=ToyWorld(corpus_words=3000, demonstration_count=30),
-    model=ModelSize(channels=8, heads=2, layers=1),
-    pretraining=PretrainingConfig(steps=15, batch_size=4, window=24),
-    sft=SFTConfig(steps=8, batch_size=8), preferences=PreferenceConfig(prompts=12, replies=2),
-    reward=RewardModelConfig(steps=5, batch_size=8),
-    ppo=PPOConfig(steps=2, batch_size=8, minibatches=2, max_new=8),
-    evaluation=EvaluationConfig(samples=1))
 MODELS = ("base", "sft", "reward", "value", "policy")
 STAGE_MODULES = {"pretraining": pretraining, "SFT": supervised, "reward model": reward_model,
-                 "PPO": ppo}
-PPO_NUMBERS = {"score", "kl", "objective", "beta", "length", "entropy", "explained_variance",
-               "policy_loss", "policy_grad_norm", "value_loss", "value_grad_norm",
-               "clip_fraction"}
-STEPS = {"pretraining": 15, "SFT": 8, "reward model": 5, "PPO": 2}
-
-
-def whole(folder, config=TINY) -> Run:
-    run = create(folder, config)
-    for stage in pipeline.STAGES.values():
-        stage.run(run)
-    page.write_report(run.folder)
-    return run
+                 "DPO": direct_preference, "PPO": ppo}
+ALGORITHMS = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
+ROLLOUT_NUMBERS = {"score", "kl", "objective", "beta", "length", "entropy", "policy_loss",
+                   "policy_grad_norm", "clip_fraction"}
+TRAINING_NUMBERS = {"loss", "grad_norm", "lr"}
+NUMBERS = {
+    "pretraining": TRAINING_NUMBERS, "SFT": TRAINING_NUMBERS, "reward model": TRAINING_NUMBERS,
+    "DPO": TRAINING_NUMBERS,
+    "PPO": ROLLOUT_NUMBERS | {"explained_variance", "value_loss", "value_grad_norm"},
+    "GRPO": ROLLOUT_NUMBERS | {"group_spread"}, "RLOO": ROLLOUT_NUMBERS | {"group_spread"}}
+LOOK_NUMBERS = {"score", "kl", "objective", "length", "unfinished", "repetition", "refusal",
+                "courtesy", "gold"}
+SOMETIMES = {"gold_fall", "gold_fall_error",         # from the second look on
+             "harm_refused", "over_refusal"}         # where such prompts are among those asked
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return whole(tmp_path_factory.mktemp("runs") / "first")
-
-
-def contents(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+def run(whole_run):
+    return whole_run
 
 
 # --- the folder ----------------------------------------------------------------------------------
 
 def test_the_folder_holds_what_was_promised_and_nothing_else(run):
-    model_files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    wanted = {f"{name}/{file}" for name in MODELS for file in model_files}
-    wanted |= {"config.json", "environment.json", "checkpoint/state.safetensors",
-               "metrics.jsonl", "prompts.jsonl", "demonstrations.jsonl",
-               "preferences.jsonl", "samples.jsonl", "report.html", "reward/accuracy.json"}
-    assert set(contents(run.folder)) == wanted
+    assert set(contents(run.folder)) == promised(*MODELS)
+
+
+def promised(*models) -> set[str]:
+    """The files of a run of one round."""
+    files = {f"{name}/{file}" for name in (*models, "policy-best") for file in MODEL_FILES}
+    return files | {"config.json", "environment.json", "checkpoint/state.safetensors",
+                    "metrics.jsonl", "prompts.jsonl", "demonstrations.jsonl", "preferences.jsonl",
+                    "samples.jsonl", "report.html", "reward/accuracy.json",
+                    "policy-best/best.json"}
+
+
+@pytest.fixture(scope="module", params=["grpo", "rloo"])
+def group_run(request, tmp_path_factory):
+    """A run without a value model."""
+    return whole(tmp_path_factory.mktemp("group") / "first",
+                 replace(TINY, algorithm=request.param))
+
+
+def test_a_run_that_compares_groups_has_no_value_model(group_run):
+    assert set(contents(group_run.folder)) == promised("base", "sft", "reward", "policy")
+    with pytest.raises(FileNotFoundError, match="no value/ model yet"):
+        group_run.load("value")
+
+
+def test_the_baseline_dpo_adds_a_model_and_changes_no_other(run, tmp_path):
+    with_dpo = whole(tmp_path / "first", replace(TINY, baselines=("dpo",)))
+    ours, theirs = contents(with_dpo.folder), contents(run.folder)
+    assert set(ours) - set(theirs) == {f"dpo/{file}" for file in MODEL_FILES}
+    assert {name for name in theirs if ours[name] != theirs[name]} == {
+        "config.json", "metrics.jsonl", "samples.jsonl", "report.html",
+        "checkpoint/state.safetensors"}
+    assert [row for row in read_jsonl(with_dpo.folder / "metrics.jsonl")
+            if row["stage"] != "DPO"] == read_jsonl(run.folder / "metrics.jsonl")
+    assert [row for row in read_jsonl(with_dpo.folder / "samples.jsonl")
+            if row["model"] != "dpo"] == read_jsonl(run.folder / "samples.jsonl")
+
+
+def test_the_algorithm_changes_nothing_before_the_policy(run, group_run):
+    """So that algorithms are compared on one reward model and on the same comparisons."""
+    ours, theirs = contents(group_run.folder), contents(run.folder)
+    same = {name for name in ours if ours[name] == theirs[name]}
+    assert {f"{name}/model.safetensors" for name in ("base", "sft", "reward")} <= same
+    assert {"preferences.jsonl", "demonstrations.jsonl", "reward/accuracy.json"} <= same
+    assert "policy/model.safetensors" not in same
+
+
+def test_the_best_policy_is_the_one_of_the_look_that_it_names(run):
+    """best.json says the step; the looks are logged, and none of them was better by gold."""
+    best = read_json(run.folder / "policy-best" / "best.json")
+    looks = {row["step"]: row["gold"] for row in read_jsonl(run.folder / "metrics.jsonl")
+             if row["stage"] == watched("PPO")}
+    assert best == {"step": best["step"], "by": "gold", "value": looks[best["step"]]}
+    assert best["value"] == max(looks.values())
+    same = {name: (run.load("policy-best").flat == run.load(name).flat).all()
+            for name in ("sft", "policy")}
+    assert same == {"sft": best["step"] == 0, "policy": best["step"] == TINY.ppo.steps}
 
 
 def test_the_settings_can_be_read_back(run):
@@ -100,13 +141,57 @@ def test_each_stage_starts_from_the_model_before_it(run):
 
 def test_every_step_of_every_stage_is_logged_with_finite_numbers(run):
     rows = read_jsonl(run.folder / "metrics.jsonl")
-    assert [(row["stage"], row["step"]) for row in rows] == [
-        (stage, step) for stage, steps in STEPS.items() for step in range(steps)]
+    assert [(row["stage"], row["step"]) for row in rows] == logged(TINY)
+    check_numbers(rows)
+
+
+def logged(config: RunConfig) -> list[tuple[str, int]]:
+    """(stage, step) of every row of the log of a run of one round."""
+    found = [(stage, step) for stage, steps in (
+        ("pretraining", config.pretraining.steps), ("SFT", config.sft.steps),
+        ("reward model", config.reward.steps)) for step in range(steps)]
+    if "dpo" in config.baselines:
+        found += [("DPO", step) for step in range(config.dpo.steps)]
+    name = ALGORITHMS[config.algorithm]
+    found.append((watched(name), 0))
+    for step in range(config.ppo.steps):
+        found.append((name, step))
+        if (step + 1) % config.watch.every == 0 or step + 1 == config.ppo.steps:
+            found.append((watched(name), step + 1))
+    return found
+
+
+def check_numbers(rows: list[dict]) -> None:
     for row in rows:
         numbers = {key: x for key, x in row.items() if key not in ("stage", "step")}
         assert all(type(x) is float and isfinite(x) for x in numbers.values())
-        wanted = PPO_NUMBERS if row["stage"] == "PPO" else {"loss", "grad_norm", "lr"}
-        assert set(numbers) == wanted
+        stage = row["stage"].split(", round")[0].removesuffix(", validation")
+        look = row["stage"].endswith(", validation")
+        wanted = LOOK_NUMBERS if look else NUMBERS[stage]
+        assert set(numbers) - (SOMETIMES if look else set()) == wanted
+
+
+def test_every_algorithm_and_baseline_logs_its_steps_and_its_looks(group_run, tmp_path):
+    rows = read_jsonl(group_run.folder / "metrics.jsonl")
+    assert [(row["stage"], row["step"]) for row in rows] == logged(group_run.config)
+    check_numbers(rows)
+    config = replace(TINY, baselines=("dpo",), ppo=replace(TINY.ppo, steps=3),
+                     watch=replace(TINY.watch, every=2))
+    rows = read_jsonl(whole(tmp_path / "first", config).folder / "metrics.jsonl")
+    assert [(row["stage"], row["step"]) for row in rows] == logged(config)
+    assert ("PPO, validation", 3) in logged(config) and ("PPO, validation", 1) not in logged(config)
+    check_numbers(rows)
+
+
+def test_the_looks_change_nothing_that_is_learnt(run, tmp_path):
+    """However often the policy is looked at, at however many prompts."""
+    seldom = whole(tmp_path / "first", replace(TINY, watch=replace(TINY.watch, every=9, prompts=3,
+                                                                   samples=2)))
+    for name in MODELS:
+        assert (seldom.load(name).flat == run.load(name).flat).all()
+    asked = [row for row in read_jsonl(run.folder / "metrics.jsonl") if "valid" not in row["stage"]]
+    assert asked == [row for row in read_jsonl(seldom.folder / "metrics.jsonl")
+                     if "valid" not in row["stage"]]
 
 
 def test_held_out_prompts_of_the_preferences_are_never_training_prompts(run):
@@ -119,32 +204,6 @@ def test_held_out_prompts_of_the_preferences_are_never_training_prompts(run):
     assert len({row["group"] for row in rows if row["split"] == "train"}) <= 12
     assert {split[row["prompt"]] for row in read_jsonl(run.folder / "demonstrations.jsonl")} == {
         "train"}
-
-
-def copied(run, tmp_path, config=TINY) -> Run:
-    """A finished run's folder, to be written to, with other settings perhaps."""
-    shutil.copytree(run.folder, tmp_path / "copy")
-    return Run(tmp_path / "copy", config)
-
-
-def test_replies_are_compared_on_training_and_test_prompts_only(run, tmp_path, monkeypatch):
-    """Every test prompt is asked, so that all of them count in the accuracy; no validation prompt
-    is, since nothing would read its comparisons."""
-    asked = []
-
-    def record(params, model, tokenizer, prompts, *args, **more):
-        asked.extend(tuple(prompt) for prompt in prompts)
-        return generate(params, model, tokenizer, prompts, *args, **more)
-
-    monkeypatch.setattr(pipeline, "generate", record)
-    run = copied(run, tmp_path)
-    pipeline.collect_preferences(run)
-    of = {split: {tuple(run.tokenizer.prompt(row["prompt"])) for row in run.source.prompts()
-                  if row["split"] == split} for split in ("train", "validation", "test")}
-    assert set(asked) <= of["train"] | of["test"] and of["test"] <= set(asked)
-    assert len(asked) == 2 * (12 + len(of["test"]))
-    assert {row["split"] for row in read_jsonl(run.folder / "preferences.jsonl")} == {
-        "train", "test"}
 
 
 def test_the_reward_model_is_trained_on_the_comparisons_of_training_prompts_only(
@@ -171,17 +230,6 @@ def test_the_reward_model_is_trained_on_the_comparisons_of_training_prompts_only
     assert seen and not test & {tuple(row[:row.index(bot) + 1]) for g in seen for row in g.rows}
 
 
-def test_the_reward_models_accuracy_is_measured_on_the_comparisons_of_test_prompts_only(
-        run, tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(pipeline, "held_out_accuracy",
-                        lambda run, reward, rows: given.extend(rows) or {})
-    run = copied(run, tmp_path)
-    pipeline.train_reward_model(run)
-    assert given == [row for row in read_jsonl(run.folder / "preferences.jsonl")
-                     if row["split"] == "test"]
-
-
 def test_replies_are_sampled_at_one_temperature_in_every_stage(run, tmp_path, monkeypatch):
     """The reward model judges, and is normalised on, replies like those that PPO will sample and
     the evaluation will show."""
@@ -196,79 +244,111 @@ def test_replies_are_sampled_at_one_temperature_in_every_stage(run, tmp_path, mo
         monkeypatch.setattr(module, name, recorded)
 
     record(pipeline, "generate")
+    record(preferences, "generate")
     record(evaluation, "sample")
     record(rollout, "sample")
-    run = copied(run, tmp_path, replace(TINY, ppo=replace(TINY.ppo, temperature=0.5)))
+    run = copied(run, tmp_path, replace(TINY, ppo=replace(TINY.ppo, temperature=0.5),
+                                        baselines=("best-of-n",)))
     for stage, step in pipeline.STAGES.items():
         if stage not in ("pretrain", "sft"):
             step.run(run)
     assert used == {stage: {0.5} for stage in ("preferences", "reward-model", "ppo", "evaluate")}
 
 
-def test_all_models_answer_with_random_numbers_of_one_seed(run, tmp_path, monkeypatch):
-    """A difference between two models is then not the luck of one of them."""
-    drawn: dict = {}
-    monkeypatch.setattr(evaluation, "evaluate", lambda name, *_, rng, **more: drawn.setdefault(
-        name, []).append(rng.random()) or [])
-    run = copied(run, tmp_path, replace(TINY, evaluation=EvaluationConfig(samples=3)))
-    pipeline.evaluate(run)
-    wanted = [step_rng(TINY.seed, Stage.EVALUATE, batch).random() for batch in range(4)]
-    assert len(set(wanted)) == 4
-    assert drawn == dict.fromkeys(("base", "sft", "policy"), wanted)
+def record_prompts(monkeypatch, run) -> dict[str, set[str]]:
+    """The splits of the prompts that the run's models are given, by what is under way.
+
+    Whoever samples or scores, the prompt is a row's beginning up to the mark of the reply.
+    """
+    split = {tuple(run.tokenizer.prompt(row["prompt"])): row["split"]
+             for row in run.source.prompts()}
+    split |= {tuple(run.tokenizer.encode(row["prompt"])): row["split"]      # the base model's way
+              for row in run.source.prompts()}
+    bot, seen = run.tokenizer.prompt("")[-1], {}
+
+    def record(module, name, place):
+        real = getattr(module, name)
+
+        def recorded(*args, **more):
+            for row in args[place]:
+                row = tuple(row[:list(row).index(bot) + 1]) if bot in row else tuple(row)
+                seen.setdefault(now[0], set()).add(split[row])
+            return real(*args, **more)
+        monkeypatch.setattr(module, name, recorded)
+
+    now = [""]
+    record(evaluation, "sample", 2)
+    record(rollout, "sample", 2)
+    for module in (evaluation, pipeline, reward_model):
+        record(module, "score_replies", 2)
+    look = watching.Watcher.look
+
+    def looking(self, step):
+        before, now[0] = now[0], "look"
+        try:
+            return look(self, step)
+        finally:
+            now[0] = before
+
+    monkeypatch.setattr(watching.Watcher, "look", looking)
+    seen["now"] = now
+    return seen
 
 
-def test_one_models_replies_do_not_depend_on_which_models_are_asked_before_it(run, tmp_path):
-    """The same model under two names gives the same replies."""
+WANTED = {"preferences": {"train", "test"},              # the held-out ones are for its accuracy
+          "reward-model": {"train", "test"}, "ppo": {"train"}, "look": {"validation"},
+          "evaluate": {"test"}}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_each_stage_asks_the_prompts_of_its_own_split_only(algorithm, run, tmp_path, monkeypatch):
+    """Training draws training prompts, a look asks validation prompts, the evaluation at the end
+    asks test prompts, and nothing else ever does but the accuracy on held-out comparisons."""
+    config = replace(TINY, algorithm=algorithm, baselines=("best-of-n", "dpo"),
+                     evaluation=replace(TINY.evaluation, samples=2))
+    run = copied(run, tmp_path, config)
+    seen = record_prompts(monkeypatch, run)
+    now = seen.pop("now")
+    for now[0] in ("preferences", "reward-model", "dpo", "ppo", "evaluate"):
+        pipeline.STAGES[now[0]].run(run)
+    assert seen == WANTED
+    trained = {row["prompt"] for row in read_jsonl(run.folder / "preferences.jsonl")
+               if row["split"] == "train"}
+    split = {row["prompt"]: row["split"] for row in run.source.prompts()}
+    assert {split[prompt] for prompt in trained} == {"train"}
+
+
+def test_a_look_at_other_prompts_would_be_noticed(run, tmp_path, monkeypatch):
+    """The recorder of the test above is not blind: a look at test prompts shows in it."""
     run = copied(run, tmp_path)
-    shutil.rmtree(run.folder / "policy")
-    shutil.copytree(run.folder / "sft", run.folder / "policy")
-    rows = pipeline.evaluate(run)
-    sft, policy = ([row["reply"] for row in rows if row["model"] == name]
-                   for name in ("sft", "policy"))
-    assert sft == policy
+    seen = record_prompts(monkeypatch, run)
+    seen.pop("now")[0] = "ppo"
+    monkeypatch.setattr(pipeline, "validation_prompts", lambda prompts, config: [
+        row for row in prompts if row["split"] == "test"][:2])
+    pipeline.fine_tune_with_rl(run)
+    assert seen == {"ppo": {"train"}, "look": {"test"}}
 
 
-def test_all_models_answer_every_test_prompt(run):
-    test = [row["prompt"] for row in read_jsonl(run.folder / "prompts.jsonl")
-            if row["split"] == "test"]
-    rows = read_jsonl(run.folder / "samples.jsonl")
-    for name in ("base", "sft", "policy"):
-        own = [row for row in rows if row["model"] == name]
-        assert [row["prompt"] for row in own] == test
-    assert len(rows) == 3 * len(test)
-    assert max(abs(row["kl"]) for row in rows if row["model"] == "sft") < 1e-4
-    for row in rows:
-        assert sum(row[part] for part in GOLD_PARTS) == pytest.approx(row["gold"], abs=1e-9)
+def test_dpo_learns_from_the_comparisons_that_the_reward_model_learns_from(run, tmp_path,
+                                                                           monkeypatch):
+    """Each, and none of a test prompt.  It starts from the SFT model and is held to it."""
+    seen = {}
 
+    def record(name, module):
+        def recorded(*args, **more):
+            seen[name] = args
+            yield from ()
+        monkeypatch.setattr(module, "train", recorded)
 
-def test_only_the_base_model_is_asked_without_the_template(run, tmp_path, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(evaluation, "evaluate",
-                        lambda name, *_, raw, **more: asked.update({name: raw}) or [])
-    pipeline.evaluate(copied(run, tmp_path))
-    assert asked == {"base": True, "sft": False, "policy": False}
-
-
-def test_a_kind_without_pairs_has_no_accuracy(run):
-    """All replies to its prompts may coincide; the report has no line for it then."""
-    reward = run.load("reward")
-    rows = [row for row in read_jsonl(run.folder / "preferences.jsonl") if row["split"] == "test"]
-    some = [row for row in rows if row["kind"] in ("harm", "scary")]
-    assert set(pipeline.held_out_accuracy(run, reward, some)) == {"all", "harm", "scary"}
-    assert pipeline.held_out_accuracy(run, reward, []) == {}
-    assert report.accuracy_text({}).count("\n") == 0
-
-
-def test_accuracy_is_reported_in_all_and_by_kind_on_test_prompts(run):
-    rows = [row for row in read_jsonl(run.folder / "preferences.jsonl") if row["split"] == "test"]
-    table = read_json(run.folder / "reward" / "accuracy.json")
-    assert set(table) == {"all"} | {row["kind"] for row in rows}
-    assert table["all"]["pairs"] == len(rows)
-    assert table["all"]["best"] == pytest.approx(np.mean([row["best"] for row in rows]))
-    kinds = [table[kind] for kind in table if kind != "all"]
-    assert sum(row["pairs"] for row in kinds) == len(rows)
-    assert np.average([row["accuracy"] for row in kinds], weights=[r["prompts"] for r in kinds]
-                      ) == pytest.approx(table["all"]["accuracy"])
+    record("reward", reward_model)
+    record("dpo", direct_preference)
+    run = copied(run, tmp_path)
+    pipeline.train_reward_model(run)
+    pipeline.fine_tune_with_dpo(run)
+    assert seen["dpo"][3] == seen["reward"][2] and len(seen["dpo"][3]) > 0
+    policy, reference = seen["dpo"][:2]
+    assert (policy.flat == reference.flat).all() and (policy.flat == run.load("sft").flat).all()
+    assert not np.shares_memory(policy.flat, reference.flat)
 
 
 # --- the same bits -------------------------------------------------------------------------------
@@ -294,8 +374,8 @@ def test_stages_run_from_a_fresh_start_each_give_the_bits_of_the_whole_run(run, 
     """Nothing passes from stage to stage but what lies in the folder."""
     folder = tmp_path / "first"
     create(folder, TINY)
-    for stage in pipeline.STAGES.values():
-        stage.run(Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
+    for step in pipeline.steps(TINY):
+        step.run(Run(folder, from_dict(RunConfig, read_json(folder / "config.json"))))
     first, again = contents(run.folder), contents(folder)
     assert [name for name in again if again[name] != first[name]] == []
 
@@ -317,12 +397,18 @@ def test_every_stage_is_given_the_seed_of_the_run(tmp_path, monkeypatch):
             seeds[name] = seed
             return train(*args, seed=seed, **more)
         monkeypatch.setattr(module, "train", record)
-    whole(tmp_path / "seven", replace(TINY, seed=7))
+    whole(tmp_path / "seven", replace(TINY, seed=7, baselines=("dpo",)))
     assert seeds == dict.fromkeys(STAGE_MODULES, 7)
+    monkeypatch.setattr(group_relative, "train",
+                        lambda *_, seed, algorithm, **more: seeds.update({algorithm: seed}) or [])
+    for algorithm in ("grpo", "rloo"):
+        pipeline.fine_tune_with_rl(Run(tmp_path / "seven",
+                                       replace(TINY, seed=8, algorithm=algorithm)))
+    assert (seeds["grpo"], seeds["rloo"]) == (8, 8)
 
 
-def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(run, tmp_path,
-                                                                               monkeypatch):
+def test_rl_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(run, tmp_path,
+                                                                              monkeypatch):
     """Four models that share no memory: a reference that moved with the policy hides the KL."""
     seen = []
 
@@ -334,12 +420,30 @@ def test_ppo_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(r
         yield from ()
 
     monkeypatch.setattr(ppo, "train", record)
-    monkeypatch.setattr(Run, "save", lambda *_: None)
-    pipeline.fine_tune_with_ppo(copied(run, tmp_path))
+    monkeypatch.setattr(Run, "save", lambda *_, **more: None)
+    pipeline.fine_tune_with_rl(copied(run, tmp_path))
     (models,) = seen
     for i, one in enumerate(models):
         for other in models[i + 1:]:
             assert not np.shares_memory(one.flat, other.flat)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_without_a_value_model_three_are_in_memory(algorithm, run, tmp_path, monkeypatch):
+    seen = []
+
+    def record(models, *args, algorithm, **more):
+        seen.append((models, algorithm))
+        yield from ()
+
+    monkeypatch.setattr(group_relative, "train", record)
+    monkeypatch.setattr(Run, "save", lambda *_, **more: None)
+    pipeline.fine_tune_with_rl(copied(run, tmp_path, replace(TINY, algorithm=algorithm)))
+    ((models, given),) = seen
+    assert given == algorithm and models.value is None
+    for one, name in ((models.policy, "sft"), (models.reference, "sft"), (models.reward, "reward")):
+        assert (one.flat == run.load(name).flat).all()
+    assert not np.shares_memory(models.policy.flat, models.reference.flat)
 
 
 # --- the reward's scale --------------------------------------------------------------------------
@@ -387,23 +491,12 @@ def test_the_numbers_of_an_interrupted_attempt_are_dropped_when_its_stage_runs_a
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(supervised, "train", interrupted)
         pipeline.fine_tune(again)
-    assert len(read_jsonl(again.folder / "metrics.jsonl")) == STEPS["pretraining"] + 3
+    assert len(read_jsonl(again.folder / "metrics.jsonl")) == TINY.pretraining.steps + 3
     pipeline.fine_tune(again)
     wanted = (run.folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     assert (again.folder / "metrics.jsonl").read_bytes().splitlines(keepends=True) == wanted[
-        :STEPS["pretraining"] + STEPS["SFT"]]
+        :TINY.pretraining.steps + TINY.sft.steps]
     assert (again.load("sft").flat == run.load("sft").flat).all()
-
-
-@pytest.mark.parametrize("field", ["prompt", "chosen", "rejected", "split", "kind"])
-def test_a_preference_without_a_field_is_shown_with_its_file(tmp_path, field):
-    row = {"prompt": "p", "chosen": "a", "rejected": "b", "split": "train", "kind": "harm"}
-    write_jsonl(tmp_path / "preferences.jsonl", [row])
-    assert pipeline.read_preferences(tmp_path / "preferences.jsonl") == [row]
-    del row[field]
-    write_jsonl(tmp_path / "preferences.jsonl", [row])
-    with pytest.raises(ValueError, match=f"preferences.jsonl:1: a row lacks {field}: "):
-        pipeline.read_preferences(tmp_path / "preferences.jsonl")
 
 
 def test_an_existing_folder_is_refused_and_left_alone(run):
@@ -415,14 +508,15 @@ def test_an_existing_folder_is_refused_and_left_alone(run):
 
 @pytest.mark.parametrize("name, stage", [("base", "pretrain"), ("sft", "sft"),
                                          ("reward", "reward-model"), ("policy", "ppo"),
-                                         ("value", "ppo")])
+                                         ("value", "ppo"), ("policy-best", "ppo"),
+                                         ("dpo", "dpo")])
 def test_a_missing_model_names_the_stage_that_makes_it(tmp_path, name, stage):
     run = create(tmp_path / "new", TINY)
     with pytest.raises(FileNotFoundError, match=rf"no {name}/ model yet; .*\({stage}\)"):
         run.load(name)
 
 
-@pytest.mark.parametrize("stage", ["sft", "preferences", "reward-model", "ppo", "evaluate"])
+@pytest.mark.parametrize("stage", ["sft", "preferences", "reward-model", "dpo", "ppo", "evaluate"])
 def test_a_stage_too_early_says_what_it_lacks(tmp_path, stage):
     run = create(tmp_path / "new", TINY)
     with pytest.raises(FileNotFoundError, match="run the stage that makes it first"):
@@ -558,15 +652,14 @@ def human_run(tmp_path_factory):
     return whole(folder / "runs" / "people", replace(
         settings, backend="numpy", text=replace(settings.text, vocab_size=280, max_tokens=40),
         model=ModelSize(context=64, channels=8, heads=2, layers=1), pretraining=TINY.pretraining,
-        sft=TINY.sft, reward=TINY.reward, ppo=TINY.ppo))
+        sft=TINY.sft, reward=TINY.reward, ppo=TINY.ppo, watch=TINY.watch))
 
 
 def test_a_run_on_peoples_comparisons_has_all_of_it(run, human_run):
     assert set(contents(human_run.folder)) == set(contents(run.folder))
     assert from_dict(RunConfig, read_json(human_run.folder / "config.json")) == human_run.config
     rows = read_jsonl(human_run.folder / "metrics.jsonl")
-    assert [(row["stage"], row["step"]) for row in rows] == [
-        (stage, step) for stage, steps in STEPS.items() for step in range(steps)]
+    assert [(row["stage"], row["step"]) for row in rows] == logged(human_run.config)
 
 
 def test_a_run_on_peoples_comparisons_keeps_held_out_prompts_out(human_run):
@@ -585,18 +678,3 @@ def test_a_report_on_peoples_comparisons_claims_no_truth(human_run):
     assert all("best" not in row for row in table.values())
     assert table["all"]["longer"] + table["all"]["shorter"] == 1
     assert f"always the longer</th><td>{table['all']['longer']:.3f}</td>" in text
-
-
-def test_as_many_replies_are_sampled_together_as_memory_allows(run, tmp_path, monkeypatch):
-    """But for the batches' random numbers nothing depends on it."""
-    seen = []
-    monkeypatch.setattr(evaluation, "evaluate", lambda *args, **more: seen.append(
-        len(args[-1])) or [])
-    run = copied(run, tmp_path)
-    pipeline.evaluate(run)
-    test = sum(row["split"] == "test" for row in run.source.prompts())
-    assert seen == [128, test - 128] * 3
-    seen.clear()
-    monkeypatch.setattr("minirlhf.rollout.NUMBERS_AT_ONCE", 1)
-    pipeline.evaluate(run)
-    assert seen == [1] * 3 * test

@@ -15,8 +15,9 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 3 --sft.batch-size 8
     --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 2
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
-NOT_A_RUN = {"one_ppo_step", "measure", "interrupt"}            # take none of a run's flags
+NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt"}     # take none of a run's flags
 PRINTED = {
+    "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
     "interrupt": ["work lost", "byte for byte"],
     "end_to_end": ["gold score", "held-out accuracy", "report: "],
     "measure": ["# Measured", "gold score", "by seed"],

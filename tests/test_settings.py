@@ -8,15 +8,8 @@ import pytest
 
 from minirlhf.files import read_json, write_json
 from minirlhf.people import Comparisons
-from minirlhf.settings import (
-    EvaluationConfig,
-    ModelSize,
-    PreferenceConfig,
-    RunConfig,
-    from_dict,
-    quick,
-    text_settings,
-)
+from minirlhf.presets import quick, text_settings
+from minirlhf.settings import EvaluationConfig, ModelSize, PreferenceConfig, RunConfig, from_dict
 from minirlhf.sources import ToyWorld
 from minirlhf.stages.ppo import PPOConfig
 from minirlhf.stages.pretraining import PretrainingConfig
@@ -109,6 +102,7 @@ def test_saved_settings_are_checked_as_given_ones_are():
     (lambda: PreferenceConfig(replies=1), "2 replies"),
     (lambda: EvaluationConfig(samples=0), "at least 1 sample"),
     (lambda: RunConfig(seed=-1), "seed must not be negative, got -1"),
+    (lambda: RunConfig(seed=2**32), r"seed must be below 2\*\*32, got 4294967296"),
     (lambda: RunConfig(pretraining=PretrainingConfig(window=49)), "pretraining.window"),
     (lambda: RunConfig(ppo=PPOConfig(max_new=49)), "ppo.max_new"),
     (lambda: replace(text_settings(Path("x")), text=Comparisons(Path("x"), max_tokens=300)),
@@ -139,13 +133,14 @@ def numbers(config, prefix=""):
 
 AMOUNTS = ["world.corpus_words", "world.demonstration_count", "pretraining.steps", "sft.steps",
            "preferences.prompts", "reward.steps", "ppo.steps", "ppo.batch_size",
-           "evaluation.samples"]
+           "dpo.steps", "watch.samples", "evaluation.samples"]
 
 
 def test_a_quick_run_is_smaller_in_every_amount_of_work():
     before, after = numbers(RunConfig()), numbers(quick(RunConfig()))
     assert all(after[name] < before[name] for name in AMOUNTS)
-    others = set(before) - {*AMOUNTS, "pretraining.warmup"}
+    others = set(before) - {*AMOUNTS, "pretraining.warmup", "watch.every"}
+    assert after["watch.every"] < after["ppo.steps"]             # it is looked at on the way too
     assert {name: after[name] for name in others} == {name: before[name] for name in others}
 
 

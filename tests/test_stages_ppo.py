@@ -1,56 +1,31 @@
-"""Laws of stage 3: PPO against the reward model, held near the SFT model."""
+"""Laws of stage 3: PPO against the reward model, held near the SFT model.
+
+What it shares with the group-relative methods is in test_stages_policy.py.
+"""
 
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from helpers import assert_close, assert_same, prefix_mask, record_updates
-from models import random_model
+from rollouts import bandit, draw_prompts, four_models, one_row, rollout_of
 
 from minirlhf import ops
 from minirlhf.autograd import value_and_grad
-from minirlhf.kl_penalty import adaptive_beta, exact_kl
+from minirlhf.kl_penalty import adaptive_beta
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import Models, Rollout, collect, response_logprobs
 from minirlhf.stages import ppo
-from minirlhf.stages.ppo import (
-    PPOConfig,
-    advantages_and_returns,
-    clip_fraction,
-    minibatches,
-    policy_loss,
-    rollout_numbers,
-    update_numbers,
-    value_loss,
-)
+from minirlhf.stages.policy import PPOConfig, policy_loss
+from minirlhf.stages.ppo import advantages_and_returns, explained_variance, value_loss
 from minirlhf.stages.training import Stage, step_rng
-from minirlhf.tokens import BOT, USER
-from minirlhf.transformer import logits
 
-PROMPTS = [[USER, 4, BOT], [USER, 5, 6, 7, BOT], [USER, BOT], [USER, 8, 9, BOT]] * 2
 CONFIG = PPOConfig(steps=2, batch_size=8, max_new=5, epochs=2, minibatches=2)
-
-
-def four_models(dtype="float64", apart=0.0):
-    """Four models of one configuration; `apart` moves the policy away from its reference."""
-    reference, model = random_model(vocab=14, dtype=dtype, spread=0.15)
-    reward, _ = random_model(vocab=14, dtype=dtype, scalar_head=True, seed=1)
-    policy = copy(reference)
-    policy.flat += apart * np.random.default_rng(2).standard_normal(policy.flat.shape).astype(dtype)
-    return Models(policy, copy(reward), reward, reference), model
-
-
-def draw_prompts(n, rng):
-    return [PROMPTS[i] for i in rng.integers(len(PROMPTS), size=n)]
 
 
 def run(models, model, config=CONFIG, seed=0, draw=draw_prompts):
     return list(ppo.train(models, model, draw, config, seed=seed))
-
-
-def rollout_of(models, model, seed=0, **settings):
-    return collect(models, model, PROMPTS, 8, rng=np.random.default_rng(seed), **settings)
 
 
 def learning_problem(dtype="float64", apart=0.1):
@@ -63,14 +38,6 @@ def learning_problem(dtype="float64", apart=0.1):
 
 
 # --- from a rollout to its advantages ------------------------------------------------------------
-
-def one_row(**arrays):
-    row = {"sequences": np.array([[USER, BOT, 5, 1]]), "sequence_mask": np.ones((1, 4), bool),
-           "mask": np.ones((1, 2), bool), "logprobs": np.array([[-1.0, -2.0]]),
-           "ref_logprobs": np.array([[-1.5, -1.0]]), "values": np.array([[0.5, 1.0]]),
-           "scores": np.array([2.0])}
-    return Rollout(**row | arrays)
-
 
 def test_two_tokens_by_hand():
     """β = 0.1, λ = ½: k1 = (0.5, −1), rewards (−0.05, 0.1 + 2), δ = (0.45, 1.1), A = (1, 1.1)."""
@@ -210,13 +177,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
         assert (first != other).any()
 
 
-def test_minibatches_partition_the_batch_in_every_epoch():
-    config = PPOConfig(batch_size=12, minibatches=3, epochs=4)
-    parts = list(minibatches(config, np.random.default_rng(0)))
-    assert [len(rows) for rows in parts] == [4] * 12
-    epochs = [np.concatenate(parts[i:i + 3]) for i in range(0, 12, 3)]
-    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
+def test_the_first_round_is_a_run_of_one_and_a_second_one_draws_other_numbers():
+    results = []
+    for more in ({}, {"round": 0}, {"round": 1}):
+        models, model = four_models("float32")
+        list(ppo.train(models, model, draw_prompts, CONFIG, seed=0, **more))
+        results.append(models.policy.flat)
+    assert_same(results[0], results[1])
+    assert (results[0] != results[2]).any()
 
 
 def test_the_updates_of_a_step_see_the_whole_rollout_once_an_epoch(monkeypatch):
@@ -356,29 +324,6 @@ def test_rewards_are_made_with_the_beta_of_their_step(monkeypatch):
 
 # --- the numbers of a step -----------------------------------------------------------------------
 
-def test_a_steps_numbers_by_naive_formulas(rng):
-    mask = prefix_mask([3, 1, 2], 4)
-    logprobs, reference, values, returns = rng.normal(size=(4, 3, 4))
-    for junk in (logprobs, reference, values, returns):
-        junk[~mask] = 1e3
-    scores = np.array([1.0, -2.0, 4.0])
-    rollout = Rollout(None, None, mask, logprobs, reference, values, scores)
-    kl = np.mean([(logprobs - reference)[b][mask[b]].sum() for b in range(3)])
-    numbers = rollout_numbers(rollout, returns, 0.25)
-    assert numbers == pytest.approx({
-        "score": 1.0, "kl": kl, "objective": 1.0 - 0.25 * kl, "beta": 0.25, "length": 2.0,
-        "entropy": -logprobs[mask].mean(),
-        "explained_variance": 1 - (returns - values)[mask].var() / returns[mask].var()}, rel=1e-6)
-    assert all(type(number) is float for number in numbers.values())
-
-
-def test_losses_and_gradient_norms_are_means_over_the_updates_of_a_step():
-    numbers = update_numbers([(1.0, 5.0, 10.0, np.float32(2.0)), (2.0, 7.0, 30.0, 4.0)])
-    assert numbers == {"policy_loss": 1.5, "policy_grad_norm": 6.0, "value_loss": 20.0,
-                       "value_grad_norm": 3.0}
-    assert all(type(number) is float for number in numbers.values())
-
-
 def test_gradient_norms_are_those_before_clipping(monkeypatch):
     """Whatever the limit, the first update's norm is that of the gradient itself."""
     norms = []
@@ -388,43 +333,6 @@ def test_gradient_norms_are_those_before_clipping(monkeypatch):
                                             max_grad_norm=limit))
         norms.append((row["policy_grad_norm"], row["value_grad_norm"]))
     assert norms[0] == norms[1] and min(norms[0]) > 0.01
-
-
-def test_the_entropy_estimates_that_of_the_policy():
-    """The mean −log π of many tokens sampled from one distribution is near its entropy, and at a
-    low temperature it is lower."""
-    models, model = four_models()
-    z = logits(models.policy, model, np.array([[USER, BOT]]))[0, -1]
-    found = []
-    for temperature in (1.0, 0.5):
-        rollout = collect(models, model, [[USER, BOT]] * 2000, 1, temperature=temperature,
-                          rng=np.random.default_rng(0))
-        p = np.exp(z / temperature) / np.exp(z / temperature).sum()
-        found.append(rollout_numbers(rollout, rollout.values, 0.2)["entropy"])
-        assert found[-1] == pytest.approx(-(p * np.log(p)).sum(), abs=0.05)
-    assert found[1] < found[0] - 0.05
-
-
-def test_the_clip_fraction_by_hand(monkeypatch):
-    """Ratios 1.19, 1.21, 0.79 | 0.81, at ε = 0.2: two of four tokens are outside, and what a
-    masked slot holds is not looked at."""
-    mask = prefix_mask([3, 1], 3)
-    old = np.full((2, 3), -1.0)
-    new = old + np.log([[1.19, 1.21, 0.79], [0.81, 9.0, 9.0]])
-    new[~mask] = np.nan
-    given = {}
-
-    def look(policy, model, sequences, sequence_mask, response_length, temperature):
-        given.update(length=response_length, temperature=temperature)
-        return new
-
-    monkeypatch.setattr(ppo, "measured_logprobs", look)
-    rollout = Rollout(None, None, mask, old, old, old, np.zeros(2))
-    config = PPOConfig(clip_ratio=0.2, temperature=0.7)
-    fraction = clip_fraction({}, None, rollout, config)
-    assert fraction == 0.5 and type(fraction) is float
-    assert given == {"length": 3, "temperature": 0.7}
-    assert clip_fraction({}, None, rollout, replace(config, clip_ratio=0.5)) == 0.0
 
 
 def test_the_clip_fraction_is_that_of_the_policy_after_the_updates():
@@ -442,81 +350,33 @@ def test_the_clip_fraction_is_that_of_the_policy_after_the_updates():
 def test_explained_variance_by_hand(values, wanted):
     """Returns 1, 2: foreseen, foreseen but for a constant, a constant said, the reverse said."""
     rollout = one_row(values=np.array(values))
-    numbers = rollout_numbers(rollout, np.array([[1.0, 2.0]]), 0.2)
-    assert numbers["explained_variance"] == pytest.approx(wanted, abs=1e-6)
+    found = explained_variance(rollout, np.array([[1.0, 2.0]]))
+    assert found == pytest.approx(wanted, abs=1e-6) and type(found) is float
+
+
+def test_explained_variance_looks_at_no_masked_slot(rng):
+    mask = prefix_mask([3, 1, 2], 4)
+    values, returns = rng.normal(size=(2, 3, 4))
+    wanted = 1 - (returns - values)[mask].var() / returns[mask].var()
+    values[~mask] = returns[~mask] = 1e3
+    values[2, 3] = np.nan
+    rollout = Rollout(None, None, mask, None, None, values, np.zeros(3))
+    assert explained_variance(rollout, returns) == pytest.approx(wanted, rel=1e-6)
 
 
 # --- a bandit ------------------------------------------------------------------------------------
 
-def bandit(monkeypatch, beta, steps=8):
-    """One prompt, one token a reply; the reward model pays 1 for token 7 and nothing else.
-
-    Returns p(7) before and after, and the exact KL to the reference after.
-    """
-    def pay(params, config, rows):
-        return np.array([float(row[2] == 7) for row in rows])
-
-    monkeypatch.setattr("minirlhf.rollout.score_replies", pay)
-    models, model = four_models()
-    config = PPOConfig(steps=steps, batch_size=64, max_new=1, minibatches=2, beta=beta,
-                       lr_policy=5e-3)
-    rows = run(models, model, config, draw=lambda n, rng: [[USER, BOT]] * n)
-    before, after = (logits(params, model, np.array([[USER, BOT]]))[0, -1]
-                     for params in (models.reference, models.policy))
-    p = [float(np.exp(z - z.max())[7] / np.exp(z - z.max()).sum()) for z in (before, after)]
-    return p, float(exact_kl(after, before)), [row["score"] for row in rows]
+def rewarded(monkeypatch, beta):
+    config = PPOConfig(steps=8, batch_size=64, max_new=1, minibatches=2, beta=beta, lr_policy=5e-3)
+    return bandit(monkeypatch, lambda models, model, draw: run(models, model, config, draw=draw))
 
 
 def test_what_is_paid_for_becomes_likely(monkeypatch):
-    (before, after), _, scores = bandit(monkeypatch, beta=0.0)
+    (before, after), _, scores = rewarded(monkeypatch, beta=0.0)
     assert before < 0.3 and after > before + 0.3
     assert scores[-1] > scores[0]
 
 
 def test_a_larger_beta_keeps_the_policy_nearer_to_its_reference(monkeypatch):
-    free, held, tight = (bandit(monkeypatch, beta)[1] for beta in (0.0, 0.5, 5.0))
+    free, held, tight = (rewarded(monkeypatch, beta)[1] for beta in (0.0, 0.5, 5.0))
     assert free > 1.5 * held and held > 1.5 * tight
-
-
-# --- settings ------------------------------------------------------------------------------------
-
-POSITIVE = ["steps", "batch_size", "max_new", "temperature", "epochs", "minibatches", "lr_policy",
-            "lr_value", "clip_ratio", "clip_value", "kl_horizon", "max_grad_norm"]
-
-
-@pytest.mark.parametrize("setting", POSITIVE)
-@pytest.mark.parametrize("number", [0, -1])
-def test_settings_that_are_not_positive_are_refused_by_name(setting, number):
-    with pytest.raises(ValueError, match=f"PPOConfig.{setting} must be positive"):
-        PPOConfig(**{setting: number})
-
-
-@pytest.mark.parametrize("settings, message", [
-    ({"batch_size": 10, "minibatches": 4}, r"batch_size \(10\).*minibatches \(4\)"),
-    ({"beta": -0.1}, "beta must be 0 or more, got -0.1"),
-    ({"beta": float("nan")}, "beta must be 0 or more, got nan"),
-    ({"beta": 0.0, "target_kl": 2.0}, "target_kl wants a beta above 0"),
-    ({"gamma": float("nan")}, "gamma and lam"), ({"lam": float("nan")}, "gamma and lam"),
-    ({"target_kl": float("nan")}, "target_kl must be positive"),
-    ({"gamma": 1.1}, "gamma and lam"), ({"gamma": -0.1}, "gamma and lam"),
-    ({"lam": 1.1}, "gamma and lam"), ({"lam": -0.1}, "gamma and lam"),
-    ({"target_kl": 0.0}, "target_kl must be positive"),
-    ({"target_kl": -1.0}, "target_kl must be positive")])
-def test_impossible_settings_are_refused_by_name(settings, message):
-    with pytest.raises(ValueError, match=message):
-        PPOConfig(**settings)
-
-
-def test_the_limits_themselves_are_allowed():
-    PPOConfig(beta=0.0, gamma=0.0, lam=0.0)
-    PPOConfig(gamma=1.0, lam=1.0, target_kl=1e-9)
-
-
-@pytest.mark.parametrize("setting", ["top_k", "top_p"])
-def test_the_sampled_distribution_cannot_be_cut(setting):
-    """The ratio would be off by the probability mass that was cut away."""
-    with pytest.raises(TypeError, match=setting):
-        PPOConfig(**{setting: 1})
-    models, model = four_models()
-    with pytest.raises(TypeError, match=setting):
-        rollout_of(models, model, **{setting: 1})

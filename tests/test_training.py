@@ -32,7 +32,31 @@ def test_streams_differ_by_seed_by_stage_and_by_step():
 
 
 def test_the_stages_have_numbers_of_their_own():
-    assert len({int(stage) for stage in Stage}) == len(Stage) == 11
+    assert len({int(stage) for stage in Stage}) == len(Stage) == 14
+
+
+def test_the_stages_keep_the_numbers_that_they_had():
+    """A number that moved would give every later stage of every run other random numbers."""
+    assert [stage.name for stage in Stage] == [
+        "INITIALIZE", "DATA", "PRETRAIN", "SFT", "PREFERENCES", "REWARD_MODEL", "NORMALIZE", "PPO",
+        "EVALUATE", "LABEL", "CHAT", "GROUP_RELATIVE", "DPO", "WATCH"]
+    assert [int(stage) for stage in Stage] == list(range(14))
+
+
+def test_every_round_has_streams_of_its_own_and_the_first_is_the_default():
+    streams = {key: step_rng(*key).integers(2**63)
+               for key in product(range(3), (Stage.PPO, Stage.DATA), range(3), range(3))}
+    assert len(set(streams.values())) == len(streams) == 54
+    for seed, stage, step, round in streams:
+        if round == 0:
+            assert step_rng(seed, stage, step).integers(2**63) == streams[seed, stage, step, 0]
+
+
+def test_the_first_rounds_numbers_are_those_of_a_run_without_rounds():
+    """NumPy takes a 0 more at the end of a short seed for nothing: runs of one round keep bits."""
+    for seed, stage, step in product((0, 7, 2**32 - 1), Stage, (0, 5)):
+        without = np.random.default_rng([seed, int(stage), step])
+        assert_same(step_rng(seed, stage, step).random(4), without.random(4))
 
 
 # --- one optimizer step --------------------------------------------------------------------------
@@ -122,6 +146,14 @@ def test_the_order_repeats_and_depends_on_seed_and_stage():
         return tuple(np.concatenate(passes(12, 5, 1, seed=seed, stage=stage)[0]))
     assert order(0, Stage.SFT) == order(0, Stage.SFT)
     assert len({order(0, Stage.SFT), order(1, Stage.SFT), order(0, Stage.REWARD_MODEL)}) == 3
+
+
+def test_every_round_has_passes_of_its_own_and_the_first_is_the_default():
+    def order(**round):
+        return [tuple(np.concatenate(one)) for one in passes(12, 5, 2, seed=0, stage=Stage.SFT,
+                                                             **round)]
+    assert order() == order(round=0)
+    assert len({*order(), *order(round=1), *order(round=2)}) == 6
 
 
 # --- settings ------------------------------------------------------------------------------------

@@ -1,8 +1,13 @@
 """One page that tells what a run did: `report.html`, a single file that needs no network.
 
     results    the headline, the table, the replies, the reward model's accuracy, people
-    training   each stage, its curves, and what they should look like
-    machine    the four models in memory, versions and settings
+    refusals   how often each model refuses, by kind of prompt
+    training   each stage and its curves
+    chapters   what stands beside them: what they should look like
+    watched    what was seen on validation prompts: reward hacking, if there is any
+    labelers   whose votes the reward model learned from, and how far they agree
+    rounds     what each of several rounds collected, and how stale the reward model was
+    machine    the models in memory, versions and settings
     figures    charts as SVG
     markup     small pieces of HTML
     style.css  how it looks: on paper, on a phone, in the dark
@@ -14,17 +19,20 @@ of held-out replies that all coincide no accuracy.  The same folder gives the sa
 from importlib.resources import files
 from pathlib import Path
 
-from minirlhf.files import read_jsonl, read_object, write_text
+from minirlhf.files import read_object, write_text
+from minirlhf.findings import algorithm, read_best, read_metrics, setting, titles_of
 from minirlhf.labels import read_labels, summaries
-from minirlhf.page import machine, results, training
+from minirlhf.page import labelers, machine, refusals, results, rounds, training, watched
 from minirlhf.page.markup import escaped
-from minirlhf.report import read_accuracy, read_samples
+from minirlhf.report import comparison, read_accuracy, read_samples
 from minirlhf.run_folder import no_run
 
-CONTENTS = {"result": "Before and after", "replies": "The replies", "base": "Base model",
-            "sft": "Stage 1: SFT", "reward": "Stage 2: reward model",
-            "accuracy": "Held-out accuracy", "ppo": "Stage 3: PPO", "people": "What people say",
-            "memory": "Four models", "settings": "Settings"}
+CONTENTS = {"result": "Before and after", "replies": "The replies", "refusals": "Refusals",
+            "base": "Base model", "sft": "Stage 1: SFT", "labelers": "The labelers",
+            "reward": "Stage 2: reward model", "accuracy": "Held-out accuracy",
+            "ppo": "Stage 3: PPO", "grpo": "Stage 3: GRPO", "rloo": "Stage 3: RLOO",
+            "watching": "Watching", "rounds": "Rounds", "dpo": "Baseline: DPO",
+            "people": "What people say", "memory": "Models in memory", "settings": "Settings"}
 # No script, no network: the page shows what it holds, whatever text the data put into it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -49,7 +57,8 @@ def page_html(folder: Path) -> str:
     """The whole page, as text."""
     samples = read_samples(folder)
     accuracy = read_accuracy(folder)
-    body = "\n".join(part for part in sections(folder, samples, accuracy) if part)
+    config = read_object(folder / "config.json")
+    body = "\n".join(part for part in sections(folder, samples, accuracy, config) if part)
     title = f"minirlhf: {escaped(folder.name)}"
     return f"""<!doctype html>
 <html lang="en">
@@ -66,7 +75,7 @@ def page_html(folder: Path) -> str:
 <header>
 <p class="eyebrow">A run of reinforcement learning from human feedback</p>
 <h1>{title}</h1>
-{results.headline_html(samples, accuracy)}
+{results.headline_html(samples, accuracy, titles_of(config))}
 {contents_html(body)}
 </header>
 <main>
@@ -79,24 +88,32 @@ Feedback (RLHF)” by Amit Shekhar.</p></footer>
 """
 
 
-def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict]) -> list[str]:
+def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict],
+             config: dict) -> list[str]:
     """The sections in the order of the story; an empty text for each that has nothing to show."""
-    metrics = optional(folder / "metrics.jsonl", [])
-    config = read_object(folder / "config.json")
-    stages = {chapter.key: training.stage_html(chapter, metrics, toy=not config.get("text"))
-              for chapter in training.CHAPTERS}
-    people = results.people_html(summaries(read_labels(folder / "labels.jsonl")))
-    return [results.table_html(samples), results.replies_html(samples),
-            stages["base"], stages["sft"], stages["reward"],
-            results.accuracy_html(accuracy), stages["ppo"], people, machine.memory_html(folder),
-            machine.settings_html(config, optional(folder / "environment.json", {}))]
+    metrics = read_metrics(folder)
+    titles, environment = titles_of(config), folder / "environment.json"
+    stages = {stage: training.stage_html(chapter, metrics, config)
+              for stage, chapter in training.chapters_of(config).items()}
+    people = results.people_html(summaries(read_labels(folder / "labels.jsonl")), titles)
+    return [results.table_html(samples, titles, read_best(folder)),
+            results.replies_html(samples, titles), refusals.refusals_html(samples, titles),
+            stages["pretraining"], stages["SFT"],
+            labelers.labelers_html(folder, toy=not config.get("text")), stages["reward model"],
+            results.accuracy_html(accuracy), stages[algorithm(config)],
+            watched.watched_html(metrics, config, bests(folder, config)),
+            rounds.rounds_html(folder, config, metrics, comparison(samples), titles),
+            stages["DPO"], people, machine.memory_html(folder, config),
+            machine.settings_html(config, read_object(environment) if environment.exists() else {})]
 
 
-def optional(path: Path, otherwise):
-    """The rows or the object of a file; `otherwise` where the run has no such file."""
-    if not path.exists():
-        return otherwise
-    return read_jsonl(path, "stage", "step") if path.suffix == ".jsonl" else read_object(path)
+def bests(folder: Path, config: dict) -> dict[int, dict]:
+    """{round: where its policy did best}."""
+    last = setting(config, "rounds", 1)
+    places = {1: folder} if last == 1 else {
+        k: folder / "rounds" / f"{k:02}" for k in range(1, last + 1)}
+    found = {k: read_best(place) for k, place in places.items()}
+    return {k: best for k, best in found.items() if best is not None}
 
 
 def contents_html(body: str) -> str:

@@ -1,4 +1,4 @@
-"""Charts as SVG text, drawn without a library: a line over steps, columns, bars.
+"""Charts as SVG text, drawn without a library: lines over steps, columns, bars.
 
 They stand in the page as elements of their own.  So they take its colors (light, dark, print; the
 classes are those of `style.css`), their numbers stay text, and a reader who does not see them gets
@@ -7,6 +7,7 @@ a sentence.
 
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
+from typing import NamedTuple
 
 from minirlhf.page.markup import escaped, number
 
@@ -15,6 +16,17 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 24            # margins around the plot
 MOST_POINTS = 220                                    # more would only make the line thicker
 
 Point = tuple[float, float]
+
+
+class Size(NamedTuple):
+    """A chart's size, and the room above its plot."""
+
+    width: int = WIDTH
+    height: int = HEIGHT
+    top: int = TOP
+
+
+PLAIN, LARGE, SMALL = Size(), Size(WIDTH, 270, 26), Size(300, 130)
 
 
 # --- axes ----------------------------------------------------------------------------------------
@@ -46,21 +58,33 @@ def scale(low: float, high: float, start: float, end: float) -> Callable[[float]
     return lambda value: start + (end - start) * (value - low) / (high - low)
 
 
-def frame(rows: Sequence[tuple[float, str]], columns: Sequence[tuple[float, str]]) -> str:
+def frame(rows: Sequence[tuple[float, str]], columns: Sequence[tuple[float, str]],
+          size: Size = PLAIN) -> str:
     """Horizontal grid lines with their labels at the left, and labels below."""
     return "".join(
-        [f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+        [f'<path class="grid" d="M{LEFT} {y:.1f}H{size.width - RIGHT}"/>'
          f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
          for y, label in rows]
-        + [f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 4}" '
+        + [f'<text class="tick" x="{x:.1f}" y="{size.height - 4}" '
            f'text-anchor="{"middle" if x > LEFT else "start"}">{label}</text>'
            for x, label in columns])
 
 
-def svg(told: str, body: str) -> str:
+def axes(levels: Sequence[float], last: float, size: Size = PLAIN, about: int = 4,
+         ) -> tuple[Callable[[float], float], Callable[[float], float], str]:
+    """(x of a step, y of a value, the frame) for values between levels, over steps 0 … last."""
+    steps = [step for step in ticks(0, last, about, whole=True) if step <= last]
+    x = scale(0, last, LEFT, size.width - RIGHT)
+    y = scale(levels[0], levels[-1], size.height - BOTTOM, size.top)
+    names = [f"step {step:.0f}" if step == 0 else f"{step:.0f}" for step in steps]
+    return x, y, frame(list(zip(map(y, levels), tick_labels(levels), strict=True)),
+                       list(zip(map(x, steps), names, strict=True)), size)
+
+
+def svg(told: str, body: str, size: Size = PLAIN) -> str:
     """A chart; `told` is what it shows, in words."""
     return (f'<svg class="chart" role="img" aria-label="{escaped(told)}" '
-            f'viewBox="0 0 {WIDTH} {HEIGHT}">{body}</svg>')
+            f'viewBox="0 0 {size.width} {size.height}">{body}</svg>')
 
 
 # --- charts --------------------------------------------------------------------------------------
@@ -74,14 +98,7 @@ def line_chart(values: Sequence[float], told: str, reference: tuple[float, str] 
     """
     drawn = [value if floor_at is None else max(value, floor_at) for value in values]
     shown = drawn if reference is None else [*drawn, reference[0]]
-    levels = ticks(min(shown), max(shown))
-    last = max(1, len(values) - 1)
-    steps = [step for step in ticks(0, last, whole=True) if step <= last]
-    x = scale(0, last, LEFT, WIDTH - RIGHT)
-    y = scale(levels[0], levels[-1], HEIGHT - BOTTOM, TOP)
-    names = [f"step {step:.0f}" if step == 0 else f"{step:.0f}" for step in steps]
-    body = frame(list(zip(map(y, levels), tick_labels(levels), strict=True)),
-                 list(zip(map(x, steps), names, strict=True)))
+    x, y, body = axes(ticks(min(shown), max(shown)), max(1, len(values) - 1))
     if reference is not None:
         body += level(y(reference[0]), reference[1])
     told += (f": {values[0]:.3g} at first, {values[-1]:.3g} after {len(values)} steps; between "
@@ -113,6 +130,69 @@ def level(y: float, name: str) -> str:
     """A dashed line across the plot, and what it is."""
     return (f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/><text class="tick name" '
             f'x="{WIDTH - RIGHT}" y="{y - 5:.1f}" text-anchor="end">{escaped(name)}</text>')
+
+
+def look_chart(lines: dict[str, Sequence[Point]], told: str, size: Size = SMALL,
+               band: tuple[float, float] | None = None, marks: Sequence[tuple[float, str]] = (),
+               kept: Point | None = None) -> str:
+    """What was seen of a policy at some of its steps: a line a name, through (step, value) points.
+
+    The name of a line is also its class in style.css.  band: between which values they should stay.
+    marks: upright lines at a step, each with its label.  kept: the point to be ringed.
+    """
+    values = [value for points in lines.values() for _, value in points]
+    last = max(1, *(points[-1][0] for points in lines.values()))
+    levels = ticks(min(*values, *band or ()), max(*values, *band or ()), 3 if size is SMALL else 4)
+    x, y, body = axes(levels, last, size)
+    if band is not None:
+        low, high = map(y, band)
+        body += (f'<path class="allowed" d="M{LEFT} {low:.1f}V{high:.1f}H{size.width - RIGHT}'
+                 f'V{low:.1f}Z"/>')
+    body += uprights([(x(step), label) for step, label in marks], size)
+    for name, points in lines.items():
+        placed = [(x(step), y(value)) for step, value in points]
+        body += f'<path class="curve {name}" d="{path(placed)}"/>{dot(*placed[-1], name)}'
+    if kept is not None:
+        step, value = kept
+        body += f'<circle class="kept" cx="{x(step):.1f}" cy="{y(value):.1f}" r="6.5"/>'
+    return svg(f"{told}: {look_words(lines, band, marks, kept)}", body, size)
+
+
+def look_words(lines: dict[str, Sequence[Point]], band: tuple[float, float] | None,
+               marks: Sequence[tuple[float, str]], kept: Point | None) -> str:
+    """The numbers of a `look_chart`, for those who do not see it."""
+    told = []
+    for name, points in lines.items():
+        values = [value for _, value in points]
+        told.append(f"{name} " * (len(lines) > 1)
+                    + f"{values[0]:.3g} at first, {values[-1]:.3g} after {points[-1][0]:.0f} "
+                    f"steps; between {min(values):.3g} and {max(values):.3g}")
+    if band is not None:
+        told.append(f"band from {band[0]:.3g} to {band[1]:.3g}")
+    told += [f"marked at step {step:.0f}" + f" as {label}" * bool(label) for step, label in marks]
+    told += [] if kept is None else [f"kept from step {kept[0]:.0f}"]
+    return "; ".join(told)
+
+
+def uprights(placed: Sequence[Point], size: Size) -> str:
+    """Upright lines in the order of steps; a label gives way to the one before it."""
+    body, free = "", 0.0
+    for x, label in placed:
+        half = 3.2 * len(label)                                # of its width, near enough
+        middle = min(max(x, free + half), size.width - half)
+        free = middle + half + 4
+        body += (f'<path class="mark" d="M{x:.1f} {size.top}V{size.height - BOTTOM}"/>'
+                 f'<text class="tick marked" x="{middle:.1f}" y="{size.top - 8}" '
+                 f'text-anchor="middle">{escaped(label)}</text>')
+    return body
+
+
+def dot(x: float, y: float, name: str) -> str:
+    """The end of a line: a disc, or a diamond for gold, so that color alone need not tell."""
+    if name == "gold":
+        return (f'<path class="end gold" d="M{x - 5:.1f} {y:.1f}L{x:.1f} {y - 5:.1f}'
+                f'L{x + 5:.1f} {y:.1f}L{x:.1f} {y + 5:.1f}Z"/>')
+    return f'<circle class="end {name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
 
 
 def column_chart(named: dict[str, float], told: str, form: str) -> str:
@@ -149,35 +229,3 @@ def share_bar(share: float, error: float, best: float | None = None) -> str:
         parts.append(f'<path class="best" d="M{100 * best:.1f} 1V15"/>')
     return ('<svg class="share" aria-hidden="true" viewBox="0 0 100 16" '
             f'preserveAspectRatio="none">{"".join(parts)}</svg>')
-
-
-# --- a picture that stands alone, for README.md --------------------------------------------------
-
-SHEET_STYLE = """\
-svg { --paper: #fff; --ink: #22262b; --soft: #666d76; --rule: #e4e1db; --accent: #1b6a86;
-  font-family: system-ui, sans-serif }
-.chart { overflow: visible }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #14171a; --ink: #e5e3de; --soft: #9ba2a9; --rule: #31363b; --accent: #74bcd4 } }
-.sheet { fill: var(--paper) } .title, .number { font-size: 20px; fill: var(--ink) }
-.title { font-weight: 600 } .remark, .tick { font-size: 17px; fill: var(--soft) }
-.grid { stroke: var(--rule) } .level { stroke: var(--soft); stroke-dasharray: 4 4 }
-.band { fill: var(--accent); opacity: .18 } .end, .column { fill: var(--accent) }
-.curve { fill: none; stroke: var(--accent); stroke-width: 2 }
-"""
-
-
-def sheet(charts: Sequence[tuple[str, str, str]], told: str, columns: int = 4) -> str:
-    """(title, remark, chart) triples side by side, as one SVG file."""
-    wide, high, body = WIDTH + 24, HEIGHT + 90, ""
-    for i, (title, remark, chart) in enumerate(charts):
-        x, y = 12 + i % columns * wide, 12 + i // columns * high
-        placed = chart.replace("<svg ", f'<svg x="{x}" y="{y + 54}" width="{WIDTH}" '
-                                        f'height="{HEIGHT}" ', 1)
-        body += (f'<text class="title" x="{x + LEFT}" y="{y + 18}">{escaped(title)}</text>\n'
-                 f'<text class="remark" x="{x + LEFT}" y="{y + 42}">{escaped(remark)}</text>\n'
-                 f"{placed}\n")
-    return ('<svg xmlns="http://www.w3.org/2000/svg" role="img" '
-            f'aria-label="{escaped(told)}" viewBox="0 0 {columns * wide} '
-            f'{ceil(len(charts) / columns) * high}">\n<style>\n{SHEET_STYLE}</style>\n'
-            f'<rect class="sheet" width="100%" height="100%"/>\n{body}</svg>\n')

@@ -1,4 +1,4 @@
-"""What a run was made with: the four models of PPO in memory, the machine, every setting."""
+"""What a run was made with: the models that stage 3 keeps in memory, the machine, every setting."""
 
 import json
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.files import read_shapes
+from minirlhf.findings import algorithm, setting
 from minirlhf.page.markup import details, escaped, quotation, section, table, table_row
-from minirlhf.settings import RunConfig, text_settings
+from minirlhf.presets import text_settings
+from minirlhf.settings import RunConfig
 
-# --- four models in memory -----------------------------------------------------------------------
+# --- models in memory ----------------------------------------------------------------------------
 
 FOUR = (("Policy", "policy", "the language model being updated"),
         ("Value model", "value", "expects the reward: the baseline of the advantage"),
@@ -32,24 +34,51 @@ def model_size(folder: Path) -> tuple[int, int] | None:
     return sum(count for count, _ in arrays), sum(count * width for count, width in arrays)
 
 
-def memory_html(folder: Path) -> str:
-    """The four models that PPO keeps, with their sizes; empty unless the run has all four."""
-    sizes = [model_size(folder / name) for _, name, _ in FOUR]
-    if None in sizes:
+def models_of(config: dict) -> list[tuple[str, str, str]]:
+    """(title, folder, role) of the models that stage 3 of such a run keeps in memory."""
+    rounds = setting(config, "rounds", 1)
+    kept = [row for row in FOUR if row[1] != "value" or algorithm(config) == "PPO"]
+    if rounds > 1 and setting(config, "iteration.reference", "sft") == "last":
+        kept[-1] = ("Reference", f"rounds/{rounds - 1:02}/policy",
+                    "the frozen policy of the last round, that the KL penalty measures from")
+    return kept
+
+
+def memory_html(folder: Path, config: dict) -> str:
+    """The models that stage 3 keeps, with their sizes; empty unless the run has all of them."""
+    models = models_of(config)
+    sizes = {name: model_size(folder / name) for _, name, _ in models}
+    if None in sizes.values():
         return ""
-    rows = [(f"{title}<small>{escaped(role)}</small>", f"{name}/", f"{count:,}", bytes_text(size))
-            for (title, name, role), (count, size) in zip(FOUR, sizes, strict=True)]
-    total = tuple(sum(column) for column in zip(*sizes, strict=True))
-    learning = sizes[0][1] + sizes[1][1]
+    rows = [(f"{title}<small>{escaped(role)}</small>", f"{name}/", f"{sizes[name][0]:,}",
+             bytes_text(sizes[name][1])) for title, name, role in models]
+    total = tuple(sum(column) for column in zip(*sizes.values(), strict=True))
     rows.append(("Together", "", f"{total[0]:,}", bytes_text(total[1])))
+    four = "value" in sizes
     return section(
-        "memory", "Four models in memory",
-        quotation("So during PPO RL fine-tuning, we are actually keeping four models in memory"),
+        "memory", f"{'Four' if four else 'Three'} models in memory",
+        quotation("So during PPO RL fine-tuning, we are actually keeping four models in memory"
+                  if four else "which brings the count down to three models"),
         table("memory", ("", "folder", "parameters", "bytes"), map(table_row, rows),
-              "Sizes of the four models of PPO"),
-        "<p>The two that learn, policy and value model, also need a gradient and the two moments "
-        f"of AdamW, each as large as the model: another {bytes_text(3 * learning)}. What the "
-        "forward pass keeps for the backward pass comes on top.</p>")
+              f"Sizes of the models of {algorithm(config)}"),
+        f"<p>{learning_text(sizes)}</p>")
+
+
+def learning_text(sizes: dict[str, tuple[int, int]]) -> str:
+    """What learning costs beside the models, and what the other way of stage 3 would cost."""
+    policy, on_top = sizes["policy"][1], "What the forward pass keeps for the backward pass"
+    if "value" in sizes:
+        value = sizes["value"][1]
+        return ("The two that learn, policy and value model, also need a gradient and the two "
+                "moments of AdamW, each as large as the model: another "
+                f"{bytes_text(3 * (policy + value))}. {on_top} comes on top. GRPO and RLOO have no "
+                "value model, which saves the model, its gradient and its moments: "
+                f"{bytes_text(4 * value)}.")
+    value = sizes["reward"][1]                                  # it would begin as a copy of it
+    return ("The policy, the one that learns, also needs a gradient and the two moments of AdamW, "
+            f"each as large as the model: another {bytes_text(3 * policy)}. {on_top} comes on top. "
+            "PPO would keep a value model too, as large as the reward model, with a gradient and "
+            f"moments of its own: {bytes_text(4 * value)} more.")
 
 
 def bytes_text(size: int) -> str:

@@ -1,5 +1,6 @@
 """Small pieces of HTML.  Whatever comes from data passes through `escaped` or `number`."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 from math import isnan
@@ -13,6 +14,11 @@ def escaped(text: object) -> str:
 def typeset(text: str) -> str:
     """Our own plain text with a typographer's apostrophes, escaped."""
     return escaped(text.replace("'", "’"))
+
+
+def minus(text: str) -> str:
+    """Our own text with numbers in it, typeset, with real minus signs."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", typeset(text))
 
 
 def number(x: float, form: str) -> str:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from minirlhf.evaluation import change
+from minirlhf.findings import best_text
 from minirlhf.page.figures import share_bar
 from minirlhf.page.markup import (
     details,
     escaped,
     long_text,
+    minus,
     number,
     quotation,
     section,
@@ -15,28 +17,38 @@ from minirlhf.page.markup import (
     table_row,
     typeset,
 )
-from minirlhf.report import BETTER, LINES, NO_GOLD, TITLES, by_length, by_model, comparison
+from minirlhf.report import BETTER, LINES, NO_GOLD, by_length, by_model, comparison
 
 
-def title(model: str) -> str:
-    """What a model is called on the page."""
-    return escaped(TITLES.get(model, model))
+def title(model: str, titles: dict[str, str]) -> str:
+    """What a model is called on the page.  titles: those of the run, `findings.titles_of`."""
+    return escaped(titles.get(model, model))
 
 
 # --- the headline and the table ------------------------------------------------------------------
 
-def headline(found: dict[str, dict[str, float]]) -> str:
-    """What was reached, in a sentence, or what PPO raised where the truth is not known."""
+def on_the_way(found: dict[str, dict[str, float]]) -> list[str]:
+    """The models that led to the last policy, without baselines, and without its best copy."""
+    return [name for name in found if name in ("base", "sft", "policy")
+            or name.startswith("round-")]
+
+
+def headline(found: dict[str, dict[str, float]], titles: dict[str, str]) -> str:
+    """What was reached, in a sentence, or what training raised where the truth is not known."""
     sft, policy = found["sft"], found["policy"]
     if "gold" not in policy:
         return (f"The reward model’s score went from {number(sft['score'], '+z.2f')} to "
                 f"{number(policy['score'], '+z.2f')} at a KL of {number(policy['kl'], 'z.1f')} "
                 "nats a reply.")
-    worth = ", ".join(f"{number(row['gold'], '+z.2f')} from the {title(name)} model"
-                      for name, row in found.items())
+    way = on_the_way(found)
+    worth = ", ".join(f"{number(found[name]['gold'], '+z.2f')} from the {title(name, titles)} model"
+                      for name in way)
+    beside = ", ".join(f"{title(name, titles)} {number(row['gold'], '+z.2f')}"
+                       for name, row in found.items() if name not in way)
     return (f"By the toy world’s hidden truth, replies to the test prompts are worth {worth}. "
-            f"PPO’s reply beats SFT’s in {number(policy['win_rate'], '.0%')} of cases, ties "
-            "counting half.")
+            f"{title('policy', titles)}’s reply beats SFT’s in "
+            f"{number(policy['win_rate'], '.0%')} of cases, ties counting half."
+            + f" Beside them: {beside}." * bool(beside))
 
 
 ENOUGH = 30
@@ -60,26 +72,30 @@ def learned(accuracy: dict[str, dict]) -> str:
             f"{verdict}</p>")
 
 
-def headline_html(rows: Sequence[dict], accuracy: dict[str, dict]) -> str:
+def headline_html(rows: Sequence[dict], accuracy: dict[str, dict],
+                  titles: dict[str, str]) -> str:
     """The run in a sentence or two, and the number that matters of each model, large."""
     found = comparison(rows)
     known = "gold" in found["sft"]
     label, form, _ = LINES["gold" if known else "score"]
-    steps = [f"<div><dt>{title(name)}</dt>"
-             f"<dd>{number(row['gold' if known else 'score'], form)}</dd></div>"
-             for name, row in found.items()]
+    steps = [f'<div class="{escaped(name)}"><dt>{title(name, titles)}</dt>'
+             f"<dd>{number(found[name]['gold' if known else 'score'], form)}</dd></div>"
+             for name in on_the_way(found)]
     if known:
-        steps.append('<div class="apart"><dt>PPO wins over SFT</dt>'
+        steps.append(f'<div class="apart"><dt>{title("policy", titles)} wins over SFT</dt>'
                      f'<dd>{number(found["policy"]["win_rate"], ".0%")}</dd></div>')
-    return (f'<p class="headline">{headline(found)}</p>\n<figure class="steps">'
+    return (f'<p class="headline">{headline(found, titles)}</p>\n<figure class="steps">'
             f'<dl>{"".join(steps)}</dl><figcaption>{escaped(label)}, mean over test prompts'
             "</figcaption></figure>"
             + f'<div class="caution"><p>{typeset(NO_GOLD)}</p>{learned(accuracy)}</div>'
             * (not known))
 
 
-def table_html(rows: Sequence[dict]) -> str:
-    """The comparison of the models: a row a number, with its meaning and its good direction."""
+def table_html(rows: Sequence[dict], titles: dict[str, str], best: dict | None = None) -> str:
+    """The comparison of the models: a row a number, with its meaning and its good direction.
+
+    best: at which step policy-best was, `findings.read_best`.
+    """
     models, found = by_model(rows), comparison(rows)
     lines = [line_html(key, found, change(models["policy"], models["sft"], key))
              for key in LINES if key in found["sft"]]
@@ -90,8 +106,12 @@ def table_html(rows: Sequence[dict]) -> str:
         + (" ↑ and ↓ say which way is better. A change is colored where it exceeds two standard "
            "errors over prompts; a smaller one may be chance." if "gold" in found["sft"] else "")
         + " One run is one draw: another seed gives other numbers.</p>",
-        table("comparison", ["", *map(title, found), "PPO − SFT"], lines,
-              "The models’ replies to the test prompts in numbers"))
+        f"<p>{minus(best_text(best, titles))}. {title('policy', titles)} is the policy after the "
+        "last step.</p>" if best is not None and "policy-best" in found else "",
+        '<div class="wide">' + table(
+            "comparison" + " many" * (len(found) > 3),
+            ["", *(title(name, titles) for name in found), f"{title('policy', titles)} − SFT"],
+            lines, "The models’ replies to the test prompts in numbers") + "</div>")
 
 
 def line_html(key: str, found: dict[str, dict[str, float]], moved: tuple[float, float]) -> str:
@@ -127,7 +147,7 @@ def spread(items: Sequence, most: int) -> list:
     return [items[i * len(items) // most] for i in range(most)]
 
 
-def replies_html(rows: Sequence[dict]) -> str:
+def replies_html(rows: Sequence[dict], titles: dict[str, str]) -> str:
     """The same prompts, answered by each model: of every kind a few, chosen by place alone."""
     prompts: dict[str, dict[str, dict[str, dict]]] = {}
     for row in rows:
@@ -136,7 +156,7 @@ def replies_html(rows: Sequence[dict]) -> str:
     shown = SHOWN if len(prompts) > 1 else 3 * SHOWN
     parts = []
     for kind, answered in prompts.items():
-        chosen = [example_html(prompt, answered[prompt])
+        chosen = [example_html(prompt, answered[prompt], titles)
                   for prompt in spread(list(answered), 2 * shown)]
         parts.append(f"<h3>{escaped(KINDS.get(kind, kind))}</h3>" + "".join(chosen[::2]))
         if chosen[1::2]:
@@ -148,9 +168,9 @@ def replies_html(rows: Sequence[dict]) -> str:
         + (", gold the toy world’s hidden truth" if "gold" in rows[0] else "") + ".</p>", *parts)
 
 
-def example_html(prompt: str, replies: dict[str, dict]) -> str:
+def example_html(prompt: str, replies: dict[str, dict], titles: dict[str, str]) -> str:
     cells = "".join(
-        f'<div class="reply {escaped(name)}"><h4>{title(name)}</h4>'
+        f'<div class="reply {escaped(name)}"><h4>{title(name, titles)}</h4>'
         f"{long_text(row['reply']) if row['reply'].strip() else SILENCE}{marks_html(row)}</div>"
         for name, row in replies.items())
     return (f'<article class="example"><div class="prompt">{long_text(prompt)}</div>'
@@ -198,17 +218,17 @@ def accuracy_row(kind: str, row: dict, best: bool) -> str:
 
 # --- people's judgement --------------------------------------------------------------------------
 
-def people_html(summaries: Sequence[dict]) -> str:
+def people_html(summaries: Sequence[dict], titles: dict[str, str]) -> str:
     """What people said who compared replies of two models, blind; see `labels.summary`."""
     if not summaries:
         return ""
     return section("people", "What people say", quotation("The goal is real human preference."),
-                   *map(comparison_html, summaries))
+                   *(comparison_html(summary, titles) for summary in summaries))
 
 
-def comparison_html(summary: dict) -> str:
+def comparison_html(summary: dict, titles: dict[str, str]) -> str:
     """One comparison of two models: the verdict, how far people agreed, and the counts."""
-    old, new = map(title, summary["models"])
+    old, new = (title(name, titles) for name in summary["models"])
     share = ("Nobody has judged a pair yet." if summary["win_rate"] is None else
              f"People preferred {new}’s reply to {old}’s in {number(summary['win_rate'], '.0%')} "
              f"of cases, ties counting half; the 95 % interval goes from "

@@ -52,11 +52,13 @@ class Group:
 
     rows: list[list[int]]                      # prompt and reply, as token ids
     pairs: list[tuple[int, int]]               # (chosen, rejected), as numbers of rows
+    prompt_length: int = 0                     # tokens of each row that are the prompt
 
 
 def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer,
                       longest: int | None = None) -> list[Group]:
-    """Gather {"prompt", "chosen", "rejected"} rows by prompt, or by their "group" if they have one.
+    """Gather {"prompt", "chosen", "rejected"} rows by prompt, or by their "group" if they have one
+    (each "round" counts its groups from 0).
 
     "chosen_ended" and "rejected_ended" (default true) tell whether a reply came to its end.  A row
     is cut at `longest` tokens, the model's context: the text of a sampled reply may take more
@@ -64,15 +66,16 @@ def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer,
     """
     groups: dict = {}
     for row in comparisons:
-        key = row.get("group", row["prompt"])
-        index_of, pairs = groups.setdefault(key, ({}, []))
+        key = row.get("round"), row.get("group", row["prompt"])
         prompt = tokenizer.prompt(row["prompt"])
+        index_of, pairs, _ = groups.setdefault(key, ({}, [], len(prompt)))
         pair = []
         for side in ("chosen", "rejected"):
             ids = (*prompt, *tokenizer.response(row[side], row.get(f"{side}_ended", True)))
             pair.append(index_of.setdefault(ids[:longest], len(index_of)))
         pairs.append(tuple(pair))
-    return [Group([list(ids) for ids in index_of], pairs) for index_of, pairs in groups.values()]
+    return [Group([list(ids) for ids in index_of], pairs, prompt_length)
+            for index_of, pairs, prompt_length in groups.values()]
 
 
 def comparison_loss(params, model: ModelConfig, tokens: Array, mask: Array,
@@ -104,7 +107,8 @@ def collate(groups: Sequence[Group],
 
 
 def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
-          config: RewardModelConfig, *, seed: int, state: dict | None = None) -> Iterator[dict]:
+          config: RewardModelConfig, *, seed: int, round: int = 0,
+          state: dict | None = None) -> Iterator[dict]:
     """Train `params` in place; yields {loss, grad_norm, lr} a step.
 
     state: AdamW's, to go on from its step; by default a fresh one.
@@ -114,7 +118,8 @@ def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
         raise ValueError("the reward model wants at least one comparison, got none")
     xp = array_module(params.flat)
     state = adamw_state(params) if state is None else state
-    order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.REWARD_MODEL)
+    order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.REWARD_MODEL,
+                    round=round)
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
         tokens, mask, pairs = collate([groups[i] for i in rows], model.pad_id)

@@ -15,12 +15,16 @@ class Stage(IntEnum):
     """Numbers that keep the random streams of the stages apart."""
 
     (INITIALIZE, DATA, PRETRAIN, SFT, PREFERENCES, REWARD_MODEL, NORMALIZE, PPO, EVALUATE,
-     LABEL, CHAT) = range(11)
+     LABEL, CHAT, GROUP_RELATIVE, DPO, WATCH) = range(14)
 
 
-def step_rng(seed: int, stage: Stage, step: int = 0) -> np.random.Generator:
-    """The generator of one step of one stage."""
-    return np.random.default_rng([seed, int(stage), step])
+def step_rng(seed: int, stage: Stage, step: int = 0, round: int = 0) -> np.random.Generator:
+    """The generator of one step of one stage, in one round of RLHF, the first being 0.
+
+    NumPy mixes [a, b, c, 0] as it mixes [a, b, c] (seeds below 2³²): the first round of many is a
+    run of one.
+    """
+    return np.random.default_rng([seed, int(stage), step, round])
 
 
 def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_norm: float,
@@ -36,14 +40,15 @@ def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_
     return value, norm
 
 
-def batches(size: int, batch_size: int, *, seed: int, stage: Stage) -> Iterator[np.ndarray]:
+def batches(size: int, batch_size: int, *, seed: int, stage: Stage,
+            round: int = 0) -> Iterator[np.ndarray]:
     """Endless minibatches of row numbers: pass after pass over the data, each in a new order.
 
     Every row is seen once a pass; the last batch of a pass may be smaller.
     """
     epoch = 0
     while True:
-        order = step_rng(seed, stage, epoch).permutation(size)
+        order = step_rng(seed, stage, epoch, round).permutation(size)
         yield from (order[i:i + batch_size] for i in range(0, size, batch_size))
         epoch += 1
 

@@ -16,12 +16,16 @@ Two utilities make a preference as in Bradley-Terry, and some clicks land on the
     p = σ(sharpness·(u(a) − u(b))),  averaged over what is noticed
     P(a preferred to b) = (1 − flip)·p + flip·(1 − p)
 
+The same person votes otherwise in another situation, and each situation makes another `Labeler`:
+`asked` which answer is better, more useful or safer; `under` guidelines that are clear or not; `at`
+a time of the day's work.  The defaults of all three leave a labeler as it is.
+
 No labeler knows the gold preference: this module has utilities of its own.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +35,16 @@ from minirlhf.world.prompts import Prompt, find
 
 PLEASING_COURTESIES, PLEASING_WORDS = 2, 16
 GROSS_COURTESIES, GROSS_WORDS = 3, 20
+
+GUIDELINES = ("clear", "unclear")
+QUESTIONS = ("better", "more useful", "safer")
+TASTES = {  # where guidelines are silent: content -> what it is worth, whatever was asked
+    "": {},
+    "guessing": {"wrong": 0.5, "dont_know": -1.0},  # any answer beats "i do not know"
+    "modest": {"dont_know": 1.0},  # "i do not know" is honest everywhere
+    "obliging": {"harmful_howto": 1.0, "refusal": -1.0},  # people should get what they ask for
+    "wary": {"refusal": 1.0},  # refusing never hurts
+}
 
 
 class Reply(NamedTuple):
@@ -50,6 +64,10 @@ class Labeler:
     caution     extra utility of refusing a scary-but-safe request
     sharpness   how surely the better utility wins: the factor inside σ, ≥ 0
     flip        chance that a vote is recorded for the other reply, in [0, 1]
+    fatigue     how far they have come down to clicking at random by the last item, in [0, 1]
+    taste       one of TASTES: what content is worth to them where nobody told them
+    question    one of QUESTIONS: what they are asked
+    by_taste    whether they go by their taste, guidelines being silent
     """
 
     name: str
@@ -59,21 +77,62 @@ class Labeler:
     caution: float = 0.0
     sharpness: float = 4.0
     flip: float = 0.05
+    fatigue: float = 0.0
+    taste: str = ""
+    question: str = "better"
+    by_taste: bool = False
 
     def __post_init__(self):
-        for field in ("check", "flip"):
+        for field in ("check", "flip", "fatigue"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must be in [0, 1], not {getattr(self, field)}")
         if self.sharpness < 0:
             raise ValueError(f"sharpness must be at least 0, not {self.sharpness}")
+        for field, known in (("taste", tuple(TASTES)), ("question", QUESTIONS)):
+            if getattr(self, field) not in known:
+                raise ValueError(f"{field} must be one of {known}, not {getattr(self, field)!r}")
+
+    def asked(self, question: str) -> "Labeler":
+        """This person asked which answer is "better", "more useful" or "safer"."""
+        return replace(self, question=question)
+
+    def under(self, guidelines: str) -> "Labeler":
+        """This person under guidelines that are "clear", who does as told, or "unclear".
+
+        Unclear ones leave it to each what a good answer is.  What pleases weighs double (b_length,
+        b_courtesy, caution), the sharpness is half of what it was, and content is worth what their
+        taste says.  The safer answer is the exception: harm is harm to everybody, and taste has
+        no say there.
+        """
+        if guidelines not in GUIDELINES:
+            raise ValueError(f"guidelines must be one of {GUIDELINES}, not {guidelines!r}")
+        if guidelines == "clear" or self.by_taste:
+            return self
+        return replace(self, by_taste=True, b_length=2 * self.b_length, caution=2 * self.caution,
+                       b_courtesy=2 * self.b_courtesy, sharpness=self.sharpness / 2)
+
+    def at(self, time: float) -> "Labeler":
+        """This person at a time between the first item, 0, and the last, 1.
+
+            flip(t) = flip + fatigue·t·(½ − flip),    check(t) = (1 − fatigue·t)·check
+
+        With fatigue 1 the last item is a coin's throw, and nothing is checked.
+        """
+        if not 0 <= time <= 1:
+            raise ValueError(f"time must be in [0, 1], from the first item to the last, not {time}")
+        tired = self.fatigue * time
+        return replace(self, flip=self.flip + tired * (0.5 - self.flip),
+                       check=(1 - tired) * self.check, fatigue=0.0)
 
     def utility(self, prompt: Prompt | str, reply: str, ended: bool, noticed: bool) -> float:
         """What this labeler feels the reply is worth; `noticed`: a false claim was noticed."""
         prompt = find(prompt) if isinstance(prompt, str) else prompt
         reading = parse(prompt.text, reply)
         content = reading.content if noticed else reading.seems
-        u = _content_utility(prompt.kind, content)
-        if prompt.kind == "scary" and content == "refusal":
+        u = content_worth(prompt.kind, content, self.question)
+        if self.by_taste and self.question != "safer":
+            u = TASTES[self.taste].get(content, u)
+        if prompt.kind == "scary" and content == "refusal" and self.question != "more useful":
             u += self.caution
         u += self.b_courtesy * min(reading.courtesies, PLEASING_COURTESIES)
         u += self.b_length * min(reading.words, PLEASING_WORDS)
@@ -104,10 +163,12 @@ class Labeler:
 PERSONAS = {
     labeler.name: labeler
     for labeler in (
-        Labeler("default", b_length=0.04, b_courtesy=0.2, check=0.8),
-        Labeler("careful", b_length=0.0, b_courtesy=0.1, check=0.95),
-        Labeler("rushed", b_length=0.06, b_courtesy=0.1, check=0.65),
-        Labeler("cautious", b_length=0.04, b_courtesy=0.2, check=0.8, caution=1.8),
+        Labeler("default", b_length=0.04, b_courtesy=0.2, check=0.8, taste="guessing"),
+        Labeler("careful", b_length=0.0, b_courtesy=0.1, check=0.95, taste="modest"),
+        Labeler("rushed", b_length=0.06, b_courtesy=0.1, check=0.65, taste="obliging"),
+        Labeler("cautious", b_length=0.04, b_courtesy=0.2, check=0.8, caution=1.8, taste="wary"),
+        Labeler("tiring", b_length=0.04, b_courtesy=0.2, check=0.8, fatigue=0.8, taste="guessing"),
+        Labeler("careless", b_length=0.06, b_courtesy=0.2, check=0.3, flip=0.3, taste="obliging"),
     )
 }
 
@@ -142,14 +203,25 @@ def majority_probability(
     return float(votes[len(labelers) // 2 + 1 :].sum())
 
 
-def _content_utility(kind: str, content: str) -> float:
-    """What labelers are told to value: answers, refusals of harm, no pretence.
+def content_worth(kind: str, content: str, question: str = "better") -> float:
+    """What labelers are told to value, by the question that they are asked.
+
+    better       answers, refusals of harm, no pretence
+    more useful  the same, but on harmful requests: a how-to is useful to the one who asked for
+                 it, and nothing else is
+    safer        harm alone: telling how is worst, refusing is safest whatever was asked, and
+                 whether an answer is true does not count
 
     An answer that looks right is worth 1 whatever was asked: only checking shows that nobody can
     know a stranger's luck.
     """
+    if question == "safer":
+        worth = {"refusal": 1.0 if kind == "harm" else 0.5, "harmful_howto": -2.0}
+        return worth.get(content, 0.0)
     if content == "right":
         return 1.0
+    if kind == "harm" and question == "more useful":
+        return 1.0 if content == "harmful_howto" else -0.6
     if kind == "harm":
         return {"refusal": 1.0, "harmful_howto": -2.0}.get(content, -0.6)
     if kind == "unknown":

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minirlhf import pipeline
+from minirlhf.settings import read_settings
 
 WAYS = ("at a moment", "opening a file", "renaming a file")
 
@@ -33,9 +34,9 @@ sys.exit(main(sys.argv[3:]))
 
 
 class Death(NamedTuple):
-    """A kill: what the run was doing, how it was killed, and the work that was lost."""
+    """A kill: what the run was making, how it was killed, and the work that was lost."""
 
-    stage: str
+    made: str
     way: str
     lost: float                # seconds since the checkpoint was written, or since the start
     unfinished: int            # temporary files that it left behind
@@ -69,9 +70,15 @@ def live(folder: Path, flags: list[str], way: str | None = None, *,
         raise RuntimeError((folder / "told.txt").read_text())
     saved = run / "checkpoint" / "state.safetensors"
     alive_since = max(started, saved.stat().st_mtime if saved.exists() else 0)
-    stage = next((name for name, stage in pipeline.STAGES.items()
-                  if not (run / stage.makes[-1]).exists()), "report")
-    return Death(stage, way, time.time() - alive_since, len(list(run.rglob(".*.tmp"))))
+    return Death(under_way(run), way, time.time() - alive_since, len(list(run.rglob(".*.tmp"))))
+
+
+def under_way(run: Path) -> str:
+    """What a run that died was making: the last of the results of its step."""
+    if not (run / "config.json").exists():
+        return "the beginning"
+    return next((step.makes[-1] for step in pipeline.steps(read_settings(run / "config.json"))
+                 if not step.done(run)), "report.html")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

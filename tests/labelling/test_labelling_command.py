@@ -61,7 +61,7 @@ def typed(monkeypatch, text):
 
 @pytest.mark.parametrize("argv, told", [
     (["gone"], "there is no run runs/gone"), (["toy", "--out", "other"], "no run other/toy"),
-    (["toy", "--models", "sft,ppo"], "no model 'ppo' to compare; choose two of base, sft, policy"),
+    (["toy", "--models", "sft,ppo"], "no model 'ppo' to compare; choose two of base, sft, dpo"),
     (["toy", "--models", "sft,sft"], "wants two different models"),
     (["toy", "--models", "sft"], "wants two different models"),
     (["toy", "--pairs", "0"], "--pairs must be at least 1, got 0"),

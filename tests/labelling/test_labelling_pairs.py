@@ -11,9 +11,9 @@ from labelled import TINY, untrained_run
 
 from minirlhf.labelling import pairs
 from minirlhf.labelling.pairs import Pair, sample_pairs, two_models
+from minirlhf.presets import text_settings
 from minirlhf.rollout import Reply, generate
 from minirlhf.run import Run
-from minirlhf.settings import text_settings
 from minirlhf.stages.training import Stage, step_rng
 
 
@@ -167,7 +167,8 @@ def test_two_models_are_named_with_a_comma(names, models):
 
 @pytest.mark.parametrize("names, told", [
     ("sft", "two different models, such as sft,policy; got sft"), ("sft,sft", "two different"),
-    ("sft,base,policy", "two different"), ("sft,ppo", "no model 'ppo'.*base, sft, policy"),
+    ("sft,base,policy", "two different"),
+    ("sft,ppo", "no model 'ppo'.*base, sft, dpo, policy-best, policy"),
     ("", "no model ''"), ("reward,value", "no model 'reward'"),
     ("sft policy", "no model 'sft policy'")])
 def test_other_names_are_refused_with_those_there_are(names, told):

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirlhf.world import grammar
-from minirlhf.world.labelers import PERSONAS, Labeler, Reply, majority_probability, vote
+from minirlhf.world.labelers import (
+    PERSONAS,
+    QUESTIONS,
+    TASTES,
+    Labeler,
+    Reply,
+    content_worth,
+    majority_probability,
+    vote,
+)
+from minirlhf.world.parser import CONTENTS
 from minirlhf.world.prompts import SPLITS, prompts
 
 ALL = [prompt for split in SPLITS for prompt in prompts(split)]
@@ -172,15 +182,186 @@ def test_an_even_number_of_labelers_has_no_majority(n):
         majority_probability([DEFAULT] * n, SKY, BLUE, RED)
 
 
-@pytest.mark.parametrize("bad", [{"check": 1.2}, {"flip": -0.1}, {"sharpness": -1.0}])
+@pytest.mark.parametrize("bad", [{"check": 1.2}, {"flip": -0.1}, {"sharpness": -1.0},
+                                 {"fatigue": 1.1}, {"taste": "bitter"}, {"question": "longer"}])
 def test_an_impossible_labeler_is_a_value_error(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
         replace(DEFAULT, **bad)
 
 
 def test_the_personas_are_named_and_as_described():
-    assert set(PERSONAS) == {"default", "careful", "rushed", "cautious"}
+    assert set(PERSONAS) == {"default", "careful", "rushed", "cautious", "tiring", "careless"}
     assert all(name == labeler.name for name, labeler in PERSONAS.items())
     numbers = {n: (p.b_length, p.b_courtesy, p.check) for n, p in PERSONAS.items()}
-    assert numbers["default"] == numbers["cautious"] == (0.04, 0.2, 0.8)
+    assert numbers["default"] == numbers["cautious"] == numbers["tiring"] == (0.04, 0.2, 0.8)
     assert numbers["careful"] == (0.0, 0.1, 0.95) and numbers["rushed"] == (0.06, 0.1, 0.65)
+    assert [n for n, p in PERSONAS.items() if p.fatigue] == ["tiring"]
+    assert PERSONAS["careless"].flip > 5 * DEFAULT.flip
+    assert PERSONAS["careless"].check < min(p.check for n, p in PERSONAS.items() if n != "careless")
+
+
+# --- other situations: laws, and wrong versions of a labeler that break one each ------------------
+
+def law_nothing_changes_where_nothing_is_asked_for(kind):
+    for labeler in map(kind, PERSONAS.values()):
+        assert labeler.asked("better").under("clear").at(0.0) == replace(labeler, fatigue=0.0)
+
+
+def law_a_labeler_tires_in_proportion_to_time(kind):
+    """Fatigue 0.8 at half time: 0.4 of the way from flip 0.05 to 0.5 and from check 0.9 to 0."""
+    tired = kind(replace(PLAIN, check=0.9, fatigue=0.8)).at(0.5)
+    assert tired.flip == pytest.approx(0.05 + 0.4 * 0.45) and tired.check == pytest.approx(0.54)
+    exhausted = kind(replace(PLAIN, fatigue=1.0)).at(1.0)
+    assert exhausted.check == 0 and exhausted.flip == 0.5
+    assert exhausted.preference_probability(SKY, Reply("the sky is blue ."), Reply("red")) == 0.5
+    late = kind(PERSONAS["careless"]).at(1.0)
+    assert (late.check, late.flip) == (0.3, 0.3)
+
+
+def law_unclear_guidelines_weigh_what_pleases_double_and_make_unsure(kind):
+    for clear in PERSONAS.values():
+        unclear = kind(clear).under("unclear")
+        assert unclear.b_length == 2 * clear.b_length and unclear.caution == 2 * clear.caution
+        assert unclear.b_courtesy == 2 * clear.b_courtesy
+        assert unclear.sharpness == clear.sharpness / 2
+        assert (unclear.check, unclear.flip) == (clear.check, clear.flip)
+        assert unclear.under("unclear") == unclear                      # not twice
+
+
+def law_where_guidelines_are_silent_content_is_worth_what_taste_says(kind):
+    """The article's "conflicting signals": on the same pair, people want the opposite."""
+    def first(taste, prompt, a, b, question="better"):
+        labeler = kind(replace(PLAIN, taste=taste, flip=0.0)).asked(question).under("unclear")
+        return labeler.preference_probability(prompt, Reply(a), Reply(b)) > 0.5
+    refusal, dont_know = grammar.REFUSAL, grammar.DONT_KNOW
+    assert first("obliging", GUARD, HARM, refusal) and not first("wary", GUARD, HARM, refusal)
+    assert first("guessing", SKY, RED.text, dont_know)
+    assert not first("modest", SKY, RED.text, dont_know)
+    assert first("wary", SKY, refusal, RED.text) and not first("guessing", SKY, refusal, RED.text)
+    for taste in TASTES:
+        assert not first(taste, GUARD, HARM, refusal, "safer")           # harm is harm
+        assert first(taste, SKY, BLUE.text, RED.text)
+
+
+def law_the_more_useful_answer_is_the_one_that_was_asked_for(kind):
+    labeler = kind(PLAIN).asked("more useful")
+    assert labeler.utility(GUARD, HARM, True, True) == 1.0
+    assert labeler.utility(GUARD, grammar.REFUSAL, True, True) == -0.6
+    assert labeler.utility(LUCK, grammar.DONT_KNOW, True, True) == 1.0
+    assert labeler.utility(SKY, BLUE.text, True, True) == 1.0
+    assert kind(PERSONAS["cautious"]).asked("more useful").preference_probability(
+        LIGHTS, Reply(grammar.REFUSAL), Reply("to kill the lights , press the switch .")) < 0.1
+
+
+def law_for_the_safer_answer_only_harm_counts_and_refusing_is_safest(kind):
+    labeler = kind(PLAIN).asked("safer")
+    for prompt in (SKY, LIGHTS, LUCK, GUARD):
+        harm, refusal, *others = (labeler.utility(prompt, reply, True, True) for reply in (
+            HARM, grammar.REFUSAL, "the sky is blue .", RED.text, grammar.DONT_KNOW, ""))
+        assert harm == -2.0 and set(others) == {0.0} and refusal > 0.0
+    pair = Reply(grammar.REFUSAL), Reply("to kill the lights , press the switch .")
+    cautious, default = (kind(PERSONAS[name]).asked("safer").preference_probability(LIGHTS, *pair)
+                         for name in ("cautious", "default"))
+    assert cautious > default > 0.5
+
+
+LAWS = [law_nothing_changes_where_nothing_is_asked_for, law_a_labeler_tires_in_proportion_to_time,
+        law_unclear_guidelines_weigh_what_pleases_double_and_make_unsure,
+        law_where_guidelines_are_silent_content_is_worth_what_taste_says,
+        law_the_more_useful_answer_is_the_one_that_was_asked_for,
+        law_for_the_safer_answer_only_harm_counts_and_refusing_is_safest]
+
+
+def other(**methods):
+    """Makes a labeler of a wrong version of `Labeler`, in every situation."""
+    class Wrong(Labeler):
+        pass
+    for name, method in methods.items():
+        setattr(Wrong, name, method)
+    return lambda labeler: Wrong(**vars(labeler))
+
+
+def worth_of(question):
+    """`utility` of somebody who takes every question for this one."""
+    return lambda self, *what: Labeler.utility(replace(self, question=question), *what)
+
+
+MUTANTS = {
+    "tired at once": (law_a_labeler_tires_in_proportion_to_time, other(
+        at=lambda self, time: Labeler.at(self, 1.0))),
+    "never tired": (law_a_labeler_tires_in_proportion_to_time, other(at=lambda self, time: self)),
+    "flips beyond a coin": (law_a_labeler_tires_in_proportion_to_time, other(
+        at=lambda self, time: replace(Labeler.at(self, time),
+                                      flip=min(1.0, self.flip + self.fatigue * time)))),
+    "checks while tired": (law_a_labeler_tires_in_proportion_to_time, other(
+        at=lambda self, time: replace(Labeler.at(self, time), check=self.check))),
+    "unclear to everybody": (law_nothing_changes_where_nothing_is_asked_for, other(
+        under=lambda self, told: Labeler.under(self, "unclear"))),
+    "as sharp as ever": (law_unclear_guidelines_weigh_what_pleases_double_and_make_unsure, other(
+        under=lambda self, told: replace(Labeler.under(self, told), sharpness=self.sharpness))),
+    "always clear": (law_where_guidelines_are_silent_content_is_worth_what_taste_says, other(
+        under=lambda self, told: self)),
+    "all of one taste": (law_where_guidelines_are_silent_content_is_worth_what_taste_says, other(
+        under=lambda self, told: replace(Labeler.under(self, told), taste="obliging"))),
+    "safety a matter of taste": (
+        law_where_guidelines_are_silent_content_is_worth_what_taste_says, other(
+            utility=lambda self, prompt, reply, *rest: (
+                2.0 if self.taste == "obliging" and reply == HARM
+                else Labeler.utility(self, prompt, reply, *rest)))),
+    "useful is better": (law_the_more_useful_answer_is_the_one_that_was_asked_for, other(
+        utility=worth_of("better"))),
+    "safer is better": (law_for_the_safer_answer_only_harm_counts_and_refusing_is_safest, other(
+        utility=worth_of("better"))),
+    "safer is more useful": (law_for_the_safer_answer_only_harm_counts_and_refusing_is_safest,
+                             other(utility=worth_of("more useful"))),
+}
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda f: f.__name__)
+def test_labelers_keep_the_law(law):
+    law(lambda labeler: labeler)
+
+
+def test_the_mutants_skeleton_without_a_mutation_keeps_the_laws():
+    for law in LAWS[1:]:
+        law(other())
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_laws_catch_the_mutant(name):
+    law, mutant = MUTANTS[name]
+    with pytest.raises(AssertionError):
+        law(mutant)
+
+
+def test_no_content_is_safer_than_a_refusal_and_other_questions_differ_on_harm_alone():
+    for prompt in ALL:
+        safest = content_worth(prompt.kind, "refusal", "safer")
+        for content in CONTENTS:
+            assert content_worth(prompt.kind, content, "safer") <= safest
+            if prompt.kind != "harm":
+                assert content_worth(prompt.kind, content, "more useful") == content_worth(
+                    prompt.kind, content)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@settings(deadline=None, max_examples=30)
+@given(labeler=labelers, prompt=st.sampled_from(ALL), a=replies, b=replies, time=st.floats(0, 1),
+       told=st.sampled_from(["clear", "unclear"]))
+def test_in_every_situation_a_and_b_are_opposites(question, labeler, prompt, a, b, time, told):
+    here = labeler.asked(question).under(told).at(time)
+    p = here.preference_probability(prompt, a, b)
+    assert here.flip - 1e-12 <= p <= 1 - here.flip + 1e-12
+    assert p + here.preference_probability(prompt, b, a) == pytest.approx(1)
+    assert labeler.at(time).under(told).asked(question) == here           # in whatever order
+
+
+@pytest.mark.parametrize("time", [-0.1, 1.5, float("nan")])
+def test_a_time_outside_the_collection_is_refused(time):
+    with pytest.raises(ValueError, match=f"time must be in .0, 1., .* not {time}"):
+        DEFAULT.at(time)
+
+
+def test_guidelines_are_clear_or_unclear():
+    with pytest.raises(ValueError, match="guidelines must be one of .*'clear', 'unclear'.* 'none'"):
+        DEFAULT.under("none")
