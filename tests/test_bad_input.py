@@ -136,7 +136,7 @@ TABLE = {
     "a name that is the folder above": (None, ["run", "--name", ".."], "got '..'"),
     "a name too long for a file": (None, ["run", "--name", "n" * 300], "File name too long"),
     "a negative seed": (None, ["run", "--seed", "-1"], "seed must not be negative"),
-    "a seed beyond a generator's word": (None, ["run", "--seed", str(2**32)], "2**32 or more, got"),
+    "a seed beyond a generator's word": (None, ["run", "--seed", str(2**32)], "seed must be below 2**32, got"),
     "an unknown backend": (None, ["run", "--backend", "tpu"], "choose auto, numpy or cupy"),
     "a clip ratio of 0": (None, ["run", "--ppo.clip-ratio", "0"], "clip_ratio must be positive"),
     "a negative β": (None, ["run", "--ppo.beta", "-0.1"], "beta must be 0 or more, got -0.1"),
