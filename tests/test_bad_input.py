@@ -136,7 +136,7 @@ TABLE = {
     "a name that is the folder above": (None, ["run", "--name", ".."], "got '..'"),
     "a name too long for a file": (None, ["run", "--name", "n" * 300], "File name too long"),
     "a negative seed": (None, ["run", "--seed", "-1"], "seed must not be negative"),
-    "a seed beyond a generator's word": (None, ["run", "--seed", str(2**32)], "seed must be below 2**32, got"),
+    "a seed beyond a generator's word": (None, ["run", "--seed", str(2**32)], "be below 2**32"),
     "an unknown backend": (None, ["run", "--backend", "tpu"], "choose auto, numpy or cupy"),
     "a clip ratio of 0": (None, ["run", "--ppo.clip-ratio", "0"], "clip_ratio must be positive"),
     "a negative β": (None, ["run", "--ppo.beta", "-0.1"], "beta must be 0 or more, got -0.1"),
@@ -240,6 +240,33 @@ TABLE = {
         "evaluate", "old", "--name", "new"], "rounds/01 has no reward/ model yet"),
     "a policy that one round misses": (lambda: two_rounds("rounds/02/policy"), [
         "rounds", "old", "--name", "new", "--rounds", "3"], "rounds/02 has no policy/ model yet"),
+    "as many rounds as there were": (two_rounds, ["rounds", "old", "--name", "new"],
+                                     "has had 2 rounds; give --name NEW, and with --rounds"),
+    "rounds into another run": ("old", ["rounds", "old", "--name", "old", "--rounds", "2"],
+                                "old exists already"),
+    "rounds with another algorithm": (
+        "old", ["rounds", "old", "--name", "new", "--rounds", "2", "--algorithm", "grpo"],
+        "algorithm cannot change here: ppo has already used it"),
+    "rounds with groups that PPO has not": (
+        "old", ["rounds", "old", "--name", "new", "--rounds", "2", "--group.size", "2"],
+        "--group.size would change nothing"),
+    "a third round with another way for the second": (
+        two_rounds, ["rounds", "old", "--name", "new", "--rounds", "3", "--iteration.policy-from",
+                     "sft"], "iteration cannot change here: round 2 has already used it"),
+    "more rounds for an evaluation": ("old", ["evaluate", "old", "--name", "new", "--rounds", "2"],
+                                      "by minirlhf rounds RUN --name NEW --rounds N"),
+    "a group for PPO's command": ("old", ["ppo", "old", "--name", "new", "--group.size", "2"],
+                                  "--group.size would change nothing"),
+    "DPO of a run of rounds": (two_rounds, ["dpo", "old"], "has 2 rounds, of which no stage"),
+    "DPO too early": (lambda: without("sft"), ["dpo", "old"], "no sft/ model yet"),
+    "DPO that changes PPO": ("old", ["dpo", "old", "--ppo.beta", "0.9"],
+                             "ppo cannot change here: ppo has already used it"),
+    "a best policy cut short": (
+        lambda: damaged("policy-best/model.safetensors", lambda data: data[:-50]),
+        ["chat", "old", "--models", "sft,policy-best"], "model.safetensors: not a whole"),
+    "an unknown baseline of a run": (
+        lambda: setting("config.json", "baselines", ["luck"]), [
+            "evaluate", "old", "--name", "new"], "one of best-of-n, dpo, got 'luck'"),
     # --- people's data
     "a missing file": (None, ["run", "--preferences", "none.jsonl"], "none.jsonl"),
     "a folder instead of a file": (lambda: Path("pairs.jsonl").mkdir(), PREFERENCES, "pairs.jsonl"),
@@ -474,13 +501,17 @@ def test_a_full_disk_keeps_all_that_was_there_and_tells_how_to_go_on(writes, beg
 
 
 @pytest.mark.parametrize("stage, module", [("pretrain", "pretraining"), ("sft", "supervised"),
-                                           ("reward-model", "reward_model"), ("ppo", "ppo")])
+                                           ("reward-model", "reward_model"), ("ppo", "ppo"),
+                                           ("grpo", "group_relative"), ("rloo", "group_relative"),
+                                           ("dpo", "direct_preference")])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_any_stage_by_name_and_step(stage, module, number, here,
                                                                   capsys, monkeypatch):
     here()
-    made = {"pretrain": "base", "sft": "sft", "reward-model": "reward", "ppo": "policy"}[stage]
-    without(made)
+    made = {"pretrain": "base", "sft": "sft", "reward-model": "reward", "dpo": "dpo"}.get(
+        stage, "policy")
+    if made != "dpo":                                                   # which has not run
+        without(made)
     monkeypatch.setattr(f"minirlhf.stages.{module}.train",
                         lambda *_, **__: iter([{"loss": number}]))
     argv = ["run", "--name", "old", *FLAGS, "--resume"] if stage == "pretrain" else [stage, "old"]
@@ -500,6 +531,8 @@ DAMAGED = ["policy-best/best.json", "rounds/02/reward/accuracy.json",
            "reward/accuracy.json", "reward/config.json", "reward/model.safetensors"]
 COMMANDS = [["sft", "old", "--name", "new"], ["reward-model", "old", "--name", "new"],
             ["ppo", "old", "--name", "new"], ["evaluate", "old", "--name", "new"],
+            ["grpo", "old", "--name", "new"], ["dpo", "old"],
+            ["rounds", "old", "--name", "new", "--rounds", "3"],
             ["run", "--name", "old", *FLAGS, "--resume"], ["report", "old"]]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -367,6 +368,29 @@ def test_work_that_is_left_behind_is_noticed(monkeypatch):
     monkeypatch.setattr(commands, "tidy", lambda run: None)
     with pytest.raises(AssertionError):
         law_ended(monkeypatch)
+
+
+def test_another_algorithm_never_mixes_with_what_one_that_was_given_up_left(monkeypatch):
+    """PPO died with its value model and its log there; GRPO begins, and nothing of PPO's stays."""
+    from minirlhf.run import Run
+    assert call("pretrain", "--name", "toy", *SMALL) == 0
+    assert call("sft", "toy") == 0 and call("reward-model", "toy") == 0
+    shutil.copytree("runs/toy", "runs/alone")
+    real = Run.save
+
+    def save(self, name, *args, **more):
+        if name == "policy":
+            raise Died
+        real(self, name, *args, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(Run, "save", save)
+        call("ppo", "toy")
+    assert Path("runs/toy/value").exists()
+    assert call("grpo", "toy") == 0 and call("grpo", "alone") == 0
+    assert contents("runs/toy") == contents("runs/alone")
+
+
 
 
 def test_a_stage_that_starts_over_never_goes_on_with_what_it_gave_up(left_alone, monkeypatch):
