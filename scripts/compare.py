@@ -20,10 +20,10 @@ from minirlhf.files import write_text
 
 parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
 parser.add_argument("--seeds", type=int, default=5)
-parser.add_argument("--quick", action="store_true", help="two tiny runs, to see that it works")
+parser.add_argument("--quick", action="store_true", help="tiny runs of one seed, as a test")
 parser.add_argument("--output", type=Path, default=Path("docs/compared.md"))
 args = parser.parse_args()
-start, seeds = ("measure-quick-", 2) if args.quick else ("measure-", args.seeds)
+start, seeds = ("measure-quick-", 1) if args.quick else ("measure-", args.seeds)
 names = [f"{start}{seed}" for seed in range(seeds)]
 
 with ThreadPoolExecutor(2) as pool:

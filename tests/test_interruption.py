@@ -16,6 +16,7 @@ from minirlhf import checkpoint, commands, continuing, pipeline
 from minirlhf.checkpoint import Checkpoint
 from minirlhf.files import append_jsonl, locked, read_json, read_jsonl, replacing_folder
 from minirlhf.run import Run
+from minirlhf.run_folder import digest
 
 # looks at validation prompts before the first step, after the second and after the last
 SMALL = [*FLAGS, "--pretraining.steps", "4", "--sft.steps", "3", "--reward.steps", "3",
@@ -39,17 +40,18 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def contents(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*")
+def contents(folder) -> dict[str, str]:
+    """{file: digest of its bytes}; the bytes themselves would take pytest minutes to tell apart."""
+    return {str(path.relative_to(folder)): digest(path) for path in Path(folder).rglob("*")
             if path.is_file()}
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """alone(kind): the files of a run of the kind that nobody interrupted."""
-    found: dict[str, dict[str, bytes]] = {}
+    found: dict[str, dict[str, str]] = {}
 
-    def files_of(kind: str) -> dict[str, bytes]:
+    def files_of(kind: str) -> dict[str, str]:
         if kind not in found:
             with contextlib.chdir(tmp_path_factory.mktemp("alone")):
                 assert call("run", *KINDS[kind]) == 0
