@@ -25,6 +25,14 @@ from minirlhf.run import Run
 from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
 from minirlhf.settings import ALGORITHMS
 
+WITHOUT_CRITIC = {                         # what stage 3 is by other algorithms than PPO
+    "grpo": """Stage 3 by GRPO, without a value model: every prompt is answered several times, and a
+    reply is worth what its score lies above the mean of its siblings, in their deviations.  Section
+    ppo has what it shares with PPO, section group what is its own.""",
+    "rloo": """Stage 3 by RLOO, without a value model: every prompt is answered several times, and a
+    reply is worth what its score lies above the mean of the others.  Section ppo has what it shares
+    with PPO, section group what is its own."""}
+
 
 def run_all(argv: Sequence[str]) -> None:
     """The whole pipeline, a few minutes: pretrain a base model, fine-tune it on demonstrations
@@ -86,6 +94,8 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
     print(f"written to {run.folder}: {', '.join(made)}")
     if name == "dpo" and (run.folder / "samples.jsonl").exists():
         print(f"its replies beside the others': minirlhf evaluate {run.folder.name} --name NEW")
+    if name in ALGORITHMS:
+        print(f"what it is worth: minirlhf evaluate {run.folder.name}")
 
 
 def key(name: str) -> str:
@@ -98,6 +108,8 @@ def show(run: Run) -> None:
     samples = report.read_samples(run.folder)
     titles = report.titles_of(asdict(run.config))
     print(f"\n{report.examples_text(samples, titles=titles)}\n")
+    if run.config.rounds > 1:
+        print(f"The reward model of round {run.config.rounds}, on that round's pairs:")
     print(report.accuracy_text(report.read_accuracy(run.folder)) + "\n")
     print(report.table_text(report.comparison(samples), titles))
     print(f"\n{report.marks_text(run.folder)}")
@@ -167,7 +179,7 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
     from, FileExistsError if the folder already has what the stage makes.
     """
     stage, program = pipeline.STAGES[key(name)], f"minirlhf {name}"
-    args = parse_continue(program, stage.run.__doc__, argv)
+    args = parse_continue(program, WITHOUT_CRITIC.get(name, stage.run.__doc__), argv)
     if name in ALGORITHMS:
         args = of_algorithm(name, args, argv)
     source = args.out / args.run
@@ -210,8 +222,8 @@ def more_rounds(argv: Sequence[str]) -> Iterator[Run]:
     rounds = args.settings.rounds
     if args.name is None or rounds <= before.config.rounds:
         raise ValueError(f"{source} has had {before.config.rounds} round"
-                         f"{'s' * (before.config.rounds > 1)}; give --name NEW, and with --rounds "
-                         "how many there are to be in all")
+                         f"{'s' * (before.config.rounds > 1)}; give --name NEW, and --rounds "
+                         f"{before.config.rounds + 1} or more, how many there are to be in all")
     check_unread(args.settings, before.config)
     check_changes("evaluate", before, args.settings, redone=("dpo",),
                   advice="begin anew with minirlhf run --rounds N")

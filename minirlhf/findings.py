@@ -106,9 +106,11 @@ def looks(metrics: Sequence[dict], config: dict) -> dict[int, list[dict]]:
 
 
 def best_text(best: dict, titles: dict[str, str]) -> str:
-    """Which policy policy-best is, in a sentence."""
-    return (f"{titles['policy-best']} is the policy after step {best['step']:.0f}, where it did "
-            f"best on validation prompts: {by_text(best)}")
+    """Which policy policy-best is, in a sentence; of several rounds it is one of the last."""
+    before = sum(name.startswith("round-") for name in titles)
+    where = f" of round {before + 1}" if before else ""
+    return (f"{titles['policy-best']} is the policy after step {best['step']:.0f}{where}, where it "
+            f"did best on validation prompts: {by_text(best)}")
 
 
 def by_text(best: dict) -> str:

@@ -112,7 +112,8 @@ class ToyWorld:
         unknown, drawn = set(self.panel) - set(PERSONAS), self.votes_per_pair
         if unknown or drawn is None and len(self.panel) % 2 == 0:
             raise ValueError(f"the panel wants an odd number of labelers out of "
-                             f"{', '.join(PERSONAS)}; got {', '.join(self.panel) or 'none'}")
+                             f"{', '.join(PERSONAS)}; got "
+                             f"{', '.join(sorted(unknown) or self.panel) or 'none'}")
         if drawn is not None and not (drawn % 2 == 1 and 1 <= drawn <= len(self.panel)):
             raise ValueError(f"world.votes_per_pair must be an odd number up to the size of the "
                              f"panel ({len(self.panel)}), or None for all, got {drawn}")

@@ -179,7 +179,7 @@ def marks(looks: Sequence[dict]) -> list[Mark]:
     if parting is not None:
         best, now = parting
         found.append(Mark(best["step"], "parting", (
-            f"score and gold part: until step {now['step']:.0f} the score goes from "
+            f"score and gold part, seen at step {now['step']:.0f}: the score goes from "
             f"{best['score']:+.2f} to {now['score']:+.2f}, gold from {best['gold']:+.2f} to "
             f"{now['gold']:+.2f}")))
     for band in BANDS if looks else ():

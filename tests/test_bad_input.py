@@ -226,7 +226,7 @@ TABLE = {
                                "minirlhf rounds RUN --name NEW --rounds N"),
     "rounds in place": ("old", ["rounds", "old", "--rounds", "2"], "give --name NEW"),
     "not one round more": ("old", ["rounds", "old", "--name", "new", "--rounds", "1"],
-                           "has had 1 round; give --name NEW, and with --rounds how many"),
+                           "has had 1 round; give --name NEW, and --rounds 2 or more, how many"),
     "rounds after a policy that is not there": (
         lambda: without("policy"), ["rounds", "old", "--name", "new", "--rounds", "2"],
         "no policy/ model yet; run the stage that makes it first (ppo)"),
@@ -241,7 +241,7 @@ TABLE = {
     "a policy that one round misses": (lambda: two_rounds("rounds/02/policy"), [
         "rounds", "old", "--name", "new", "--rounds", "3"], "rounds/02 has no policy/ model yet"),
     "as many rounds as there were": (two_rounds, ["rounds", "old", "--name", "new"],
-                                     "has had 2 rounds; give --name NEW, and with --rounds"),
+                                     "has had 2 rounds; give --name NEW, and --rounds 3 or more"),
     "rounds into another run": ("old", ["rounds", "old", "--name", "old", "--rounds", "2"],
                                 "old exists already"),
     "rounds with another algorithm": (

@@ -495,7 +495,7 @@ def test_chance_alone_marks_about_one_run_of_ten_looks_in_eighteen():
 
 def test_the_words_of_a_parting():
     (mark,) = marks(looks_of([0.01, 0.5, 0.9], [0.12, 0.4, -0.3]))
-    assert mark == Mark(4, "parting", "score and gold part: until step 8 the score goes from "
+    assert mark == Mark(4, "parting", "score and gold part, seen at step 8: the score goes from "
                         "+0.50 to +0.90, gold from +0.40 to -0.30")
 
 

@@ -35,8 +35,9 @@ def labelers_html(folder: Path, toy: bool) -> str:
     return section(
         "labelers", "The labelers",
         quotation("The whole pipeline rests on the quality and consistency of the human labelers."),
-        f"<p>{len(rows):,} comparisons.{looked} The drift is the change of the first number from a "
-        "labeler’s first vote to the last; beyond two standard errors it is marked.</p>", *body)
+        f"<p>{len(rows):,} comparisons.{looked} The drift is the change of the number in the first "
+        "column from a labeler’s first vote to the last; beyond two standard errors it is marked."
+        "</p>", *body)
 
 
 def round_html(votes: Sequence[Vote], reference: dict | None) -> str:

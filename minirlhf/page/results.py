@@ -121,12 +121,10 @@ def line_html(key: str, found: dict[str, dict[str, float]], moved: tuple[float, 
     arrow = f' <abbr class="way" title="{word}">{sign}</abbr>' if way else ""
     name = (f'<span class="{"part" if label.startswith("·") else "whole"}">'
             f'{escaped(label.removeprefix("· "))}{arrow}</span><small>{typeset(why)}</small>')
-    verdict = ""
-    if way and abs(difference) > 2 * error:
-        verdict = "better" if way * difference > 0 else "worse"
     cell = (f"{number(100 * difference, '+z.0f')} pts" if "%" in form
             else number(difference, "+z" + form.lstrip("+z")))
-    if verdict:
+    if way and abs(difference) > 2 * error and cell.strip("+−0. pts"):   # no color on a zero
+        verdict = "better" if way * difference > 0 else "worse"
         cell = f'<span class="{verdict}">{cell}<span class="unseen"> {verdict}</span></span>'
     return table_row([name, *(number(row[key], form) for row in found.values()), cell])
 
@@ -186,8 +184,11 @@ def marks_html(row: dict) -> str:
 
 # --- the reward model's accuracy -----------------------------------------------------------------
 
-def accuracy_html(accuracy: dict[str, dict]) -> str:
-    """The held-out accuracy by kind of prompt, as numbers and bars; empty without such pairs."""
+def accuracy_html(accuracy: dict[str, dict], rounds: int = 1) -> str:
+    """The held-out accuracy by kind of prompt, as numbers and bars; empty without such pairs.
+
+    Of several rounds it is the last one's reward model, on that round's pairs.
+    """
     if not accuracy:
         return ""
     best = any("best" in row for row in accuracy.values())
@@ -197,7 +198,8 @@ def accuracy_html(accuracy: dict[str, dict]) -> str:
     return section(
         "accuracy", "The reward model on held-out pairs",
         quotation("The Reward Model is just a model."),
-        "<p>How often the reply that was chosen scores higher, in pairs it was not trained on; "
+        "<p>" + f"The reward model of round {rounds}, on that round’s pairs. " * (rounds > 1)
+        + "How often the reply that was chosen scores higher, in pairs it was not trained on; "
         "each prompt counts once. The dashed line is a coin’s one half, the thin line through the "
         "end of a bar is ± two standard errors."
         + (" The upright mark is the best possible: what a perfect model of the labelers would "
