@@ -137,6 +137,12 @@ def majority(choices: Iterable[str]) -> str | None:
     return ranked[0][0]
 
 
+def decided(checked: Mapping[Hashable, str]) -> dict[Hashable, str] | None:
+    """The reference that an audit gives for labelers who cannot vote for a tie: the items that it
+    decides; None if there are none."""
+    return {item: choice for item, choice in checked.items() if choice != "tie"} or None
+
+
 def judged(votes: Iterable[Vote], reference: Mapping[Hashable, str] | None = None,
            ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """{labeler: (when, right)}: each labeler's votes beside a reference, in order.

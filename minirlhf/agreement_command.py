@@ -16,6 +16,7 @@ from minirlhf.agreement import (
     Accuracy,
     Drift,
     audit,
+    decided,
     drift,
     judged,
     kappas,
@@ -69,7 +70,7 @@ def agreement(argv: Sequence[str]) -> None:
     reference = None
     if run is not None and run.source.simulated and rows and args.audit:
         checked = gold_choices(rows, args.audit, rng=np.random.default_rng(args.seed))
-        reference = {item: choice for item, choice in checked.items() if choice != "tie"} or None
+        reference = decided(checked)
         notes.append(
             f"audit: gold looked at {len(checked)} items and prefers one reply in "
             f"{len(reference)}; this panel knows no ties, so the others are left out"

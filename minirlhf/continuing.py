@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minirlhf import pipeline
-from minirlhf.files import read_jsonl, replacing, replacing_folder, write_jsonl
-from minirlhf.run import OF_A_ROUND, Run, watched
+from minirlhf.files import copy_whole, read_jsonl, write_jsonl
+from minirlhf.run import OF_A_ROUND, Run, round_folder, watched
 from minirlhf.settings import ALGORITHMS, RunConfig
 
 # --- what must be so -----------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def copy_rounds(before: Run, target: Path, metrics: list[dict]) -> None:
                                           for product in pipeline.STAGES[name].makes])
     products = [product for name in pipeline.ROUND for product in pipeline.STAGES[name].makes]
     for number in range(1, before.config.rounds + 1):
-        copy_products(before.in_round(number).place, target / "rounds" / f"{number:02}", products)
+        copy_products(before.in_round(number).place, target / round_folder(number), products)
     copy_log(target, [row for row in metrics if not row["stage"].startswith("DPO")])
 
 
@@ -81,12 +81,7 @@ def copy_products(source: Path, target: Path, products: Sequence[str]) -> None:
     for product in products:
         if not (source / product).exists() or (target / product).exists():
             continue
-        if (source / product).is_dir():
-            with replacing_folder(target / product) as folder:
-                shutil.copytree(source / product, folder, dirs_exist_ok=True)
-        else:
-            with replacing(target / product) as temporary:
-                shutil.copyfile(source / product, temporary)
+        copy_whole(source / product, target / product)
 
 
 def copy_log(target: Path, rows: list[dict]) -> None:

@@ -68,6 +68,16 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, or a folder with all its files: `target` appears in one moment, as a whole."""
+    if source.is_dir():
+        with replacing_folder(target) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+    else:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
 def temporary_name(path: Path, purpose: str = "new") -> Path:
     return path.with_name(f".{path.name}.{purpose}-{os.getpid()}.tmp")
 

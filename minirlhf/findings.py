@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.files import read_jsonl, read_object
-from minirlhf.run import watched
+from minirlhf.run import part, watched
 from minirlhf.settings import ALGORITHMS
 from minirlhf.watching import BANDS
 
@@ -44,11 +44,6 @@ def titles_of(config: dict) -> dict[str, str]:
 
 
 TITLES = titles_of({})                                           # of a run of the defaults
-
-
-def part(name: str, number: int) -> str:
-    """What a stage is called in the log of one of several rounds, the first being 1."""
-    return name if number == 1 else f"{name}, round {number}"
 
 
 # --- what was seen on validation prompts ---------------------------------------------------------

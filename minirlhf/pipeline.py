@@ -21,7 +21,6 @@ anywhere.  A stage is done when the last of its results is there: each appears i
 whole.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,13 +29,13 @@ import numpy as np
 
 from minirlhf import evaluation, pretrained, transformer
 from minirlhf.arrays import to_host
-from minirlhf.files import append_jsonl, replacing_folder, write_jsonl
+from minirlhf.files import append_jsonl, copy_whole, write_jsonl
 from minirlhf.judgement import evaluate, held_out_accuracy
 from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import Parameters, copy
-from minirlhf.preferences import collect_preferences, comparisons_so_far, read_preferences
+from minirlhf.preferences import collect_preferences, comparisons_from, comparisons_so_far
 from minirlhf.rollout import Models, generate, rows_at_once, score_replies
-from minirlhf.run import BATCH, OF_A_ROUND, Run, watched
+from minirlhf.run import BATCH, OF_A_ROUND, Run, round_folder, watched
 from minirlhf.settings import ALGORITHMS, RunConfig
 from minirlhf.stages import (
     direct_preference,
@@ -199,12 +198,9 @@ def fine_tune_with_dpo(run: Run) -> None:
 def publish(run: Run) -> None:
     """After the last round its models and all comparisons are the run's own."""
     last = run.in_round(run.config.rounds)
-    write_jsonl(run.folder / "preferences.jsonl", [
-        row for number in range(1, run.config.rounds + 1)
-        for row in read_preferences(run.in_round(number).place / "preferences.jsonl")])
+    write_jsonl(run.folder / "preferences.jsonl", comparisons_from(1, last))
     for name in filter(last.has, OF_A_ROUND):
-        with replacing_folder(run.folder / name) as folder:
-            shutil.copytree(last.model_folder(name), folder, dirs_exist_ok=True)
+        copy_whole(last.model_folder(name), run.folder / name)
 
 
 # --- the table of stages -------------------------------------------------------------------------
@@ -258,4 +254,4 @@ def steps(config: RunConfig) -> list[Step]:
 def in_round(step: Step, number: int) -> Step:
     """A stage as a step of one of several rounds."""
     return step._replace(run=lambda run: step.run(run.in_round(number)),
-                         makes=tuple(f"rounds/{number:02}/{product}" for product in step.makes))
+                         makes=tuple(f"{round_folder(number)}/{product}" for product in step.makes))

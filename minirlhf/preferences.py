@@ -136,5 +136,10 @@ def read_preferences(path: Path) -> list[dict]:
 def comparisons_so_far(run: Run) -> list[dict]:
     """What the reward model of this round learns from: all rounds' comparisons, or this one's."""
     first = run.round if run.config.iteration.comparisons == "fresh" else 1
+    return comparisons_from(first, run)
+
+
+def comparisons_from(first: int, run: Run) -> list[dict]:
+    """The comparisons of a round, of the one that `run` is at work in, and of those between."""
     return [row for number in range(first, run.round + 1)
             for row in read_preferences(run.in_round(number).place / "preferences.jsonl")]

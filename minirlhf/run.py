@@ -57,12 +57,12 @@ class Run:
         other = copy.copy(self)
         other.round = number
         other.place = (self.folder if self.config.rounds == 1 else
-                       self.folder / "rounds" / f"{number:02}")
+                       self.folder / round_folder(number))
         return other
 
     def part(self, name: str) -> str:
         """What a part of a stage is called in the log and beside its bar."""
-        return name if self.round == 1 else f"{name}, round {self.round}"
+        return part(name, self.round)
 
     def model_folder(self, name: str) -> Path:
         return (self.place if name in OF_A_ROUND else self.folder) / name
@@ -209,6 +209,16 @@ class Run:
                 bar.update()
         self.checkpoint.save()
         return done["rows"]
+
+
+def round_folder(number: int) -> str:
+    """Where one of several rounds keeps what it makes, in the run's folder."""
+    return f"rounds/{number:02}"
+
+
+def part(name: str, number: int) -> str:
+    """What a part of a stage is called in the log of one of several rounds, the first being 1."""
+    return name if number == 1 else f"{name}, round {number}"
 
 
 def watched(part: str) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from minirlhf.files import (
     append_jsonl,
+    copy_whole,
     cut_half_line,
     locked,
     read_json,
@@ -327,3 +328,13 @@ def test_numbers_that_numpy_does_not_know_are_named_with_their_tensor(tmp_path, 
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(3 * size))
     with pytest.raises(ValueError, match=f"x.safetensors: a.b has the dtype {dtype}, which NumPy"):
         read_tensors(path)
+
+
+def test_a_file_and_a_folder_are_copied_with_all_that_is_in_them(tmp_path):
+    (tmp_path / "old" / "deep").mkdir(parents=True)
+    (tmp_path / "old" / "deep" / "a.txt").write_bytes(b"\x00a")
+    copy_whole(tmp_path / "old", tmp_path / "new" / "model")
+    copy_whole(tmp_path / "old" / "deep" / "a.txt", tmp_path / "new" / "b.txt")
+    assert {str(path.relative_to(tmp_path / "new")): path.read_bytes()
+            for path in (tmp_path / "new").rglob("*") if path.is_file()} == {
+                "model/deep/a.txt": b"\x00a", "b.txt": b"\x00a"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import FLAGS, call
 
-from minirlhf import checkpoint, commands, continuing, pipeline
+from minirlhf import checkpoint, commands, continuing, files, pipeline
 from minirlhf.checkpoint import Checkpoint
 from minirlhf.files import append_jsonl, locked, read_json, read_jsonl, replacing_folder
 from minirlhf.run import Run
@@ -105,12 +105,18 @@ def test_a_run_that_dies_after_every_few_pieces_of_work_ends_in_the_same_bits(
     assert contents("runs/toy") == alone(kind)
 
 
-def test_further_rounds_that_die_after_every_few_pieces_of_work_end_in_the_same_bits(monkeypatch):
+def further_rounds_left_alone() -> tuple[list[str], dict[str, str]]:
+    """The command of a second round, and the files that it makes where nobody interrupts it."""
     assert call("run", *TINY) == 0
     more = ["rounds", "toy", "--name", "more", "--rounds", "2"]
     assert call(*more) == 0
     wanted = contents("runs/more")
     Path("runs/more").rename("left alone")
+    return more, wanted
+
+
+def test_further_rounds_that_die_after_every_few_pieces_of_work_end_in_the_same_bits(monkeypatch):
+    more, wanted = further_rounds_left_alone()
     dying(monkeypatch, 2, *more)
     assert contents("runs/more") == wanted
 
@@ -254,7 +260,7 @@ def test_a_run_that_dies_between_the_results_of_its_stages_ends_in_the_same_bits
 
 
 def dying_folders(monkeypatch, module, *argv) -> list[str]:
-    """A command that dies at each new folder which `module` fills, with that folder half written
+    """A command that dies at each new folder which `module` copies, with that folder half written
     and again with it whole, and is resumed; the folders."""
     died: list[tuple] = []
     real = replacing_folder
@@ -271,9 +277,14 @@ def dying_folders(monkeypatch, module, *argv) -> list[str]:
             died.append((path, "whole"))
             raise Died
 
+    def copy(source, target):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "replacing_folder", mortal)
+            files.copy_whole(source, target)
+
     resume: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(module, "replacing_folder", mortal)
+        patch.setattr(module, "copy_whole", copy)
         while True:
             try:
                 assert call(*argv, *resume) == 0
@@ -296,11 +307,7 @@ def test_a_run_that_dies_while_it_publishes_the_last_round_ends_in_the_same_bits
 
 
 def test_further_rounds_that_die_while_the_first_are_copied_end_in_the_same_bits(monkeypatch):
-    assert call("run", *TINY) == 0
-    more = ["rounds", "toy", "--name", "more", "--rounds", "2"]
-    assert call(*more) == 0
-    wanted = contents("runs/more")
-    Path("runs/more").rename("left alone")
+    more, wanted = further_rounds_left_alone()
     died = dying_folders(monkeypatch, continuing, *more)
     assert died == ["runs/more/base", "runs/more/sft",
                     *(f"runs/more/rounds/01/{name}" for name in PUBLISHED)]

@@ -25,6 +25,7 @@ from minirlhf.labels import read_labels, summaries
 from minirlhf.page import labelers, machine, refusals, results, rounds, training, watched
 from minirlhf.page.markup import escaped
 from minirlhf.report import comparison, read_accuracy, read_samples
+from minirlhf.run import round_folder
 from minirlhf.run_folder import no_run
 
 CONTENTS = {"result": "Before and after", "replies": "The replies", "refusals": "Refusals",
@@ -112,7 +113,7 @@ def bests(folder: Path, config: dict) -> dict[int, dict]:
     """{round: where its policy did best}."""
     last = setting(config, "rounds", 1)
     places = {1: folder} if last == 1 else {
-        k: folder / "rounds" / f"{k:02}" for k in range(1, last + 1)}
+        k: folder / round_folder(k) for k in range(1, last + 1)}
     found = {k: read_best(place) for k, place in places.items()}
     return {k: best for k, best in found.items() if best is not None}
 

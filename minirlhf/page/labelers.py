@@ -5,10 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from minirlhf.agreement import Accuracy, audit, drift, judged, mean_kappa, pairwise_agreement
+from minirlhf.agreement import (
+    Accuracy,
+    audit,
+    decided,
+    drift,
+    judged,
+    mean_kappa,
+    pairwise_agreement,
+)
 from minirlhf.evaluation import gold_choices
 from minirlhf.files import read_jsonl
-from minirlhf.page.markup import escaped, number, quotation, section, table, table_row
+from minirlhf.page.markup import escaped, number, quotation, section, table, table_row, with_error
 from minirlhf.votes import Vote, by_round, from_preferences
 
 AUDITED = 500                              # comparisons that gold checks
@@ -24,7 +32,7 @@ def labelers_html(folder: Path, toy: bool) -> str:
     if not rows or "votes" not in rows[0]:
         return ""
     checked = gold_choices(rows, AUDITED, rng=np.random.default_rng(0)) if toy else {}
-    reference = {item: choice for item, choice in checked.items() if choice != "tie"} or None
+    reference = decided(checked)
     looked = "" if reference is None else (
         f" The hidden truth looked again at {len(checked)} pairs and prefers one reply in "
         f"{len(reference)} of them: that is the audit.")
@@ -69,4 +77,4 @@ def labeler_rows(votes: Sequence[Vote], reference: dict | None) -> list[str]:
 
 
 def share_text(found: Accuracy) -> str:
-    return f"{number(found.share, '.3f')} ± {number(found.standard_error, '.3f')}"
+    return with_error(found.share, found.standard_error)

@@ -26,6 +26,11 @@ def number(x: float, form: str) -> str:
     return "–" if isnan(x) else format(x, form).replace("-", "−")
 
 
+def with_error(x: float, error: float, form: str = ".3f") -> str:
+    """A number and its standard error."""
+    return f"{number(x, form)} ± {number(error, form)}"
+
+
 def section(key: str, title: str, *parts: str) -> str:
     """A section of the page that the table of contents can point to."""
     return f'<section id="{key}">\n<h2>{title}</h2>\n' + "\n".join(parts) + "\n</section>"

@@ -16,6 +16,7 @@ from minirlhf.page.markup import (
     table,
     table_row,
     typeset,
+    with_error,
 )
 from minirlhf.report import BETTER, LINES, NO_GOLD, by_length, by_model, comparison
 
@@ -67,7 +68,7 @@ def learned(accuracy: dict[str, dict]) -> str:
                    "been shown to have learned something" if beaten else
                    "not been shown to have learned anything") + " else.")
     return (f"<p><strong>In this run</strong> the accuracy on {prompts} held-out prompts is "
-            f"{number(row['accuracy'], '.3f')} ± {number(row['standard_error'], '.3f')}, beside "
+            f"{with_error(row['accuracy'], row['standard_error'])}, beside "
             f"{row['longer']:.3f} for the longer and {row['shorter']:.3f} for the shorter reply. "
             f"{verdict}</p>")
 
@@ -212,7 +213,7 @@ def accuracy_html(accuracy: dict[str, dict], rounds: int = 1) -> str:
 def accuracy_row(kind: str, row: dict, best: bool) -> str:
     share, error = row["accuracy"], row["standard_error"]
     cells = [escaped("All prompts" if kind == "all" else KINDS.get(kind, kind)),
-             f"{number(share, '.3f')} ± {number(error, '.3f')}",
+             with_error(share, error),
              share_bar(share, error, row.get("best")),
              *[number(row["best"], ".3f") if "best" in row else "–"] * best, str(row["pairs"])]
     return table_row(cells, "" if share - 2 * error > 0.5 else "weak")

@@ -7,10 +7,20 @@ from pathlib import Path
 from minirlhf.evaluation import standard_error
 from minirlhf.findings import algorithm, setting
 from minirlhf.page.figures import share_bar
-from minirlhf.page.markup import details, escaped, number, quotation, section, table, table_row
+from minirlhf.page.markup import (
+    details,
+    escaped,
+    number,
+    quotation,
+    section,
+    table,
+    table_row,
+    with_error,
+)
 from minirlhf.page.training import chapters_of, round_html
 from minirlhf.preferences import read_preferences
 from minirlhf.report import LINES, read_accuracy
+from minirlhf.run import round_folder
 
 AUTHORS = ("policy", "sft", "last", "best-of-n")        # of compared replies, from round 2 on
 
@@ -29,7 +39,7 @@ def rounds_html(folder: Path, config: dict, metrics: Sequence[dict],
     label, form, _ = LINES[key]
     rows = []
     for k in range(1, last + 1):
-        accuracy = read_accuracy(folder / "rounds" / f"{k:02}").get("all", {})
+        accuracy = read_accuracy(folder / round_folder(k)).get("all", {})
         worth = found.get("policy" if k == last else f"round-{k}")
         rows.append(table_row([
             f"Round {k}", f"{len(comparisons.get(k, ())):,}", share_text(accuracy),
@@ -51,8 +61,7 @@ def rounds_html(folder: Path, config: dict, metrics: Sequence[dict],
 def share_text(accuracy: dict) -> str:
     if not accuracy:
         return "–"
-    return (f"{number(accuracy['accuracy'], '.3f')} ± "
-            f"{number(accuracy['standard_error'], '.3f')}")
+    return with_error(accuracy["accuracy"], accuracy["standard_error"])
 
 
 def later_html(k: int, comparisons: Sequence[dict], config: dict, metrics: Sequence[dict],
