@@ -24,11 +24,6 @@ Array = Any                              # numpy.ndarray or cupy.ndarray
 _modules: dict[type, ModuleType] = {np.ndarray: np}
 
 
-def register_array_type(array_type: type, module: ModuleType) -> None:
-    """Teach `array_module` one more array type, e.g. a test double of CuPy's."""
-    _modules[array_type] = module
-
-
 def _module_of(x: Any) -> ModuleType | None:
     """The module that owns x, or None for a number, which every module accepts."""
     module = _modules.get(type(x))
@@ -68,6 +63,12 @@ class Backend:
 
 
 NUMPY = Backend("numpy", np, np.asarray, np.asarray, lambda: None)
+_backends = {"numpy": NUMPY}
+
+
+def register_backend(backend: Backend, array_type: type) -> None:
+    """Teach this file one more array library and its type of arrays, e.g. a test double of CuPy."""
+    _backends[backend.name], _modules[array_type] = backend, backend.xp
 
 
 def to_host(x: Array) -> np.ndarray:
@@ -98,10 +99,10 @@ def select_backend(name: str = "auto") -> Backend:
 
     Raises ValueError for an unknown name, RuntimeError if CuPy was asked for and cannot compute.
     """
-    if name not in ("auto", "numpy", "cupy"):
+    if name in _backends:
+        return _backends[name]
+    if name not in ("auto", "cupy"):
         raise ValueError(f"unknown backend {name!r}; choose auto, numpy or cupy")
-    if name == "numpy":
-        return NUMPY
     problem = cupy_problem()
     if problem is None:
         import cupy

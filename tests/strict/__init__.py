@@ -19,14 +19,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minirlhf.arrays import Backend, register_array_type
+from minirlhf.arrays import Backend, register_backend
 from strict import namespace as xp
 from strict.device_array import DeviceArray
 from strict.ledger import LEDGER, HiddenTransfer, counting, forbidden
 
 STRICT = Backend("strict", xp, xp.asarray, xp.asnumpy,
                  lambda: xp.cuda.get_current_stream().synchronize())
-register_array_type(DeviceArray, xp)
+register_backend(STRICT, DeviceArray)
 
 
 @contextmanager

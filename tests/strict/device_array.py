@@ -60,10 +60,12 @@ class DeviceArray:
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         operation = _REFLECTED.get(ufunc.__name__)
         if method == "__call__" and not kwargs and operation and len(inputs) == 2:
-            if isinstance(inputs[0], np.generic):                  # np.float32(2) * x
-                return getattr(self, operation)(inputs[0])
-            if isinstance(inputs[0], np.ndarray):                  # host * x
-                return refuse(inputs[0])
+            first = inputs[0]
+            if isinstance(first, np.ndarray) and first.ndim == 0 and ufunc.__name__ in _COMPARED:
+                first = first.item()           # np.float32(2) < x comes as an array; CuPy knows
+            if isinstance(first, NUMBERS):                         # np.float32(2) * x
+                return getattr(self, operation)(first)
+            return refuse(first)                                   # host * x
         raise TypeError(f"np.{ufunc.__name__} was given an array of the device (CuPy would compute "
                         "it, and the stray np. stay hidden): take the function from xp")
 
@@ -267,6 +269,7 @@ _OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "di
               "lshift": "left_shift", "rshift": "right_shift"}
 _COMPARISONS = {"lt": ("less", "gt"), "le": ("less_equal", "ge"), "gt": ("greater", "lt"),
                 "ge": ("greater_equal", "le"), "eq": ("equal", "eq"), "ne": ("not_equal", "ne")}
+_COMPARED = frozenset(ufunc for ufunc, _ in _COMPARISONS.values())
 # How `np.generic ∘ x`, which NumPy asks by its ufunc's name, is asked of x.
 _REFLECTED = ({ufunc: f"__r{name.strip('_')}__" for name, ufunc in _OPERATORS.items()}
               | {ufunc: f"__{mirror}__" for ufunc, mirror in _COMPARISONS.values()})
