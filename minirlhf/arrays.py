@@ -12,7 +12,7 @@ for.  Randomness is drawn on the host and uploaded, so both libraries see the sa
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -75,6 +75,20 @@ def to_host(x: Array) -> np.ndarray:
     """The array on the host: x itself if it is NumPy's, else a copy fetched from the device."""
     xp = array_module(x)
     return x if xp is np else xp.asnumpy(x)
+
+
+def numbers_on_host(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Rows of named numbers, some of them arrays of shape (), as Python's.
+
+    Looking at a number of a device makes the host wait until the device is there; so however many
+    the rows hold, all come over in one transfer.
+    """
+    there = [x for row in rows for x in row.values() if array_module(x) is not np]
+    if not there:
+        return [{name: float(x) for name, x in row.items()} for row in rows]
+    fetched = iter(to_host(array_module(*there).stack(there)).tolist())
+    return [{name: float(x) if array_module(x) is np else next(fetched)
+             for name, x in row.items()} for row in rows]
 
 
 def cupy_problem() -> str | None:
