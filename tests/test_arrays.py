@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -172,6 +173,14 @@ def test_a_cupy_that_cannot_compute_is_refused_with_the_layer_and_the_remedy(
 def test_each_layer_has_words_of_its_own():
     told = [reason.partition(" (")[0] for _, reason, _ in BROKEN.values()]
     assert len(set(told)) == len(told) - 1                   # NVRTC and its headers are one layer
+
+
+def test_the_page_about_gpus_has_every_layer_in_order():
+    page = (Path(__file__).parent.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
+    places = [page.find(f"`{wrong}") for wrong in (
+        NOT_INSTALLED.partition(";")[0], "CuPy is installed, but its import fails",
+        *(wrong for _, wrong, _ in arrays._LAYERS))]
+    assert places == sorted(places) and places[0] > 0
 
 
 def test_a_cupy_whose_import_fails_is_told_from_one_that_is_not_installed(tmp_path, monkeypatch):
