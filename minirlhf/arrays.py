@@ -148,15 +148,17 @@ def select_backend(name: str = "auto") -> Backend:
     """
     if name not in ("auto", "numpy", "cupy"):
         raise ValueError(f"unknown backend {name!r}; choose auto, numpy or cupy")
-    problem = None if name == "numpy" else cupy_problem()
-    if name == "cupy" and problem is not None:
+    if name == "numpy":
+        return NUMPY
+    problem = cupy_problem()
+    if problem is None:
+        import cupy
+        return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy,
+                       lambda: cupy.cuda.get_current_stream().synchronize())
+    if name == "cupy":
         raise RuntimeError(f"the cupy backend cannot compute here: {problem} (the numpy backend "
                            "computes anywhere)")
-    if name == "numpy" or problem is not None:
-        return NUMPY
-    import cupy
-    return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy,
-                   lambda: cupy.cuda.get_current_stream().synchronize())
+    return NUMPY
 
 
 # --- the host's memory ---------------------------------------------------------------------------
