@@ -13,7 +13,7 @@ for.  Randomness is drawn on the host and uploaded, so both libraries see the sa
 
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -23,11 +23,6 @@ import numpy as np
 Array = Any                              # numpy.ndarray or cupy.ndarray
 
 _modules: dict[type, ModuleType] = {np.ndarray: np}
-
-
-def register_array_type(array_type: type, module: ModuleType) -> None:
-    """Teach `array_module` one more array type, e.g. a test double of CuPy's."""
-    _modules[array_type] = module
 
 
 def _module_of(x: Any) -> ModuleType | None:
@@ -69,12 +64,32 @@ class Backend:
 
 
 NUMPY = Backend("numpy", np, np.asarray, np.asarray, lambda: None)
+_backends = {"numpy": NUMPY}
+
+
+def register_backend(backend: Backend, array_type: type) -> None:
+    """Teach this file one more array library and its type of arrays, e.g. a test double of CuPy."""
+    _backends[backend.name], _modules[array_type] = backend, backend.xp
 
 
 def to_host(x: Array) -> np.ndarray:
     """The array on the host: x itself if it is NumPy's, else a copy fetched from the device."""
     xp = array_module(x)
     return x if xp is np else xp.asnumpy(x)
+
+
+def numbers_on_host(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Rows of named numbers, some of them arrays of shape (), as Python's.
+
+    Looking at a number of a device makes the host wait until the device is there; so however many
+    the rows hold, all come over in one transfer.
+    """
+    there = [x for row in rows for x in row.values() if array_module(x) is not np]
+    if not there:
+        return [{name: float(x) for name, x in row.items()} for row in rows]
+    fetched = iter(to_host(array_module(*there).stack(there)).tolist())
+    return [{name: float(x) if array_module(x) is np else next(fetched)
+             for name, x in row.items()} for row in rows]
 
 
 # --- the way to CuPy -----------------------------------------------------------------------------
@@ -146,10 +161,10 @@ def select_backend(name: str = "auto") -> Backend:
 
     Raises ValueError for an unknown name, RuntimeError if CuPy was asked for and cannot compute.
     """
-    if name not in ("auto", "numpy", "cupy"):
+    if name in _backends:
+        return _backends[name]
+    if name not in ("auto", "cupy"):
         raise ValueError(f"unknown backend {name!r}; choose auto, numpy or cupy")
-    if name == "numpy":
-        return NUMPY
     problem = cupy_problem()
     if problem is None:
         import cupy

@@ -22,7 +22,7 @@ where saving itself takes seconds, four times as much).
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -126,15 +126,17 @@ class Checkpoint:
                     f"run's settings want {here.flat.size} ({here.flat.dtype}); remove the file, "
                     "and the stage starts over")
 
-    def tick(self) -> None:
+    def tick(self, before: Callable[[], None] = lambda: None) -> None:
         """A piece of work is done; save if one more like it would make too much to lose.
 
-        Where saving itself takes long, as with models of gigabytes, it is done less often.
+        before(): called if it is saved, to bring the log up to here.  Where saving itself takes
+        long, as with models of gigabytes, it is done less often.
         """
         now = monotonic()
         piece, self.last = now - self.last, now
         self.unsaved += piece
         if self.unsaved + piece > max(INTERVAL, WORTH * self.cost):
+            before()
             self.save()
 
     def save(self) -> None:

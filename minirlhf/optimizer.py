@@ -30,6 +30,8 @@ def adamw_step(params: Tree, grads: Tree, state: dict, lr: float, beta1: float =
     Updates params and state in place and returns them.  Raises ValueError if a gradient has
     another shape than its parameter.
     """
+    lr, beta1, beta2 = float(lr), float(beta1), float(beta2)          # a NumPy number would turn
+    eps, weight_decay = float(eps), float(weight_decay)              # float32 into float64
     for p, g in buffers(params, grads):
         if p.shape != g.shape:
             raise ValueError(f"a gradient has shape {g.shape}, its parameter {p.shape}")
@@ -61,7 +63,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Array]:
         total = total + (g * g).sum()
     xp = array_module(total)
     norm = xp.sqrt(total)
-    scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    scale = xp.minimum(float(max_norm) / (norm + 1e-6), 1.0)
     clipped = zeros_like(grads)
     for g, out in buffers(grads, clipped):
         out += g * scale

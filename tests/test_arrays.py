@@ -16,13 +16,14 @@ from minirlhf import arrays
 from minirlhf.arrays import (
     NOT_INSTALLED,
     NUMPY,
+    Backend,
     array_module,
     check_mask,
     check_ndim,
     check_prefix_mask,
     check_same_shape,
     cupy_problem,
-    register_array_type,
+    register_backend,
     select_backend,
     to_host,
 )
@@ -38,7 +39,8 @@ def fakelib(monkeypatch):
     """Another array library, known to `array_module` during one test."""
     library = ModuleType("fakelib")
     monkeypatch.setattr(arrays, "_modules", dict(arrays._modules))
-    register_array_type(FakeArray, library)
+    monkeypatch.setattr(arrays, "_backends", dict(arrays._backends))
+    register_backend(Backend("fake", library, None, None, None), FakeArray)
     return library
 
 
@@ -59,6 +61,10 @@ def test_a_subclass_of_a_numpy_array_belongs_to_numpy(tmp_path):
 def test_a_registered_type_belongs_to_its_library_and_numbers_join_it(fakelib):
     assert array_module(FakeArray()) is fakelib
     assert array_module(1.0, FakeArray(), 2) is fakelib
+
+
+def test_a_registered_backend_is_selected_by_its_name(fakelib):
+    assert select_backend("fake").xp is fakelib
 
 
 def test_an_array_of_the_host_goes_to_the_host_as_itself_and_another_is_fetched(fakelib):

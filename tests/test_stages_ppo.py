@@ -351,7 +351,8 @@ def test_explained_variance_by_hand(values, wanted):
     """Returns 1, 2: foreseen, foreseen but for a constant, a constant said, the reverse said."""
     rollout = one_row(values=np.array(values))
     found = explained_variance(rollout, np.array([[1.0, 2.0]]))
-    assert found == pytest.approx(wanted, abs=1e-6) and type(found) is float
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert explained_variance(rollout, np.array([[1.0, 2.0]]), count=2) == found
 
 
 def test_explained_variance_looks_at_no_masked_slot(rng):
