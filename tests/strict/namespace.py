@@ -202,7 +202,7 @@ cuda = SimpleNamespace(
     get_current_stream=lambda: SimpleNamespace(
         synchronize=lambda: LEDGER.sync("Stream.synchronize()")),
     runtime=SimpleNamespace(
-        getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000,
+        getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
         getDeviceProperties=lambda device: {"name": b"no device: a double of CuPy"}))
 
 __all__ = ["LISTS_OF_ARRAYS", "ndarray"]
