@@ -4,12 +4,16 @@ A GPU is fast as long as nobody waits for it, and a small model is bound by the 
 that are launched.  The double of CuPy counts both on any machine (strict/ledger.py).
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from every_stage import STAGES, models_on, steps_of
 from models import random_model
 from rollouts import PROMPTS
 from strict import STRICT, HiddenTransfer, counting, forbidden
+from strict.traps import TRAPS
+from test_strict_mutants import EDITS
 
 from minirlhf.autograd import value_and_grad
 from minirlhf.optimizer import adamw_state, adamw_step, clip_by_global_norm
@@ -130,3 +134,22 @@ def test_an_update_of_the_parameters_launches_one_set_of_kernels_however_many_th
         clipped, _ = clip_by_global_norm(grads, 1.0)
         adamw_step(params, clipped, state, 1e-3)
     assert spent.calls == UPDATE_CALLS
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parent.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line, number", {
+    "lines that work on NumPy, each refused": len(TRAPS),
+    "· refused by CuPy itself": sum(trap.who == "cupy" for trap in TRAPS.values()),
+    "· refused by CuPy after it": sum(trap.who == "device" for trap in TRAPS.values()),
+    "· CuPy goes on silently": sum(trap.who == "silent" for trap in TRAPS.values()),
+    "edits of this package": len(EDITS),
+    "a step of pretraining, SFT": ", ".join(str(n) for n in list(CALLS.values())[:4]),
+    "clipping and AdamW": UPDATE_CALLS, "a PPO step": CALLS["PPO"], "a GRPO step": CALLS["GRPO"],
+}.items(), ids=str)
+def test_the_page_about_gpus_has_the_numbers_of_these_tables(line, number):
+    [row] = [row for row in PAGE.splitlines() if row.startswith(f"| {line}")]
+    assert f" {number} |" in row
