@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-from rollouts import draw_prompts, four_models
+from rollouts import draw_prompts
 
-from minirlhf.parameters import pack, tree_map
 from minirlhf.rollout import Models
 from minirlhf.stages import (
     direct_preference,
@@ -32,12 +31,6 @@ GROUPS = [Group([[1, 4, 2, 5, 3], [1, 4, 2, 6], [1, 4, 2, 7, 7, 3]], [(0, 1), (0
           Group([[1, 8, 2, 9, 3], [1, 8, 2, 3]], [(0, 1)], 3)] * 2
 RL = PPOConfig(steps=2, batch_size=8, minibatches=2, epochs=2, max_new=5)
 GROUPED = GroupConfig(size=4)
-
-
-def models_on(backend, dtype="float64"):
-    """Four models of one configuration, and that."""
-    models, model = four_models(dtype)
-    return Models(*(pack(tree_map(backend.asarray, params)) for params in models)), model
 
 
 def steps_of(stage: str, models: Models, model):

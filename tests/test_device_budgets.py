@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from every_stage import STAGES, models_on, steps_of
+from every_stage import STAGES, steps_of
 from models import random_model
-from rollouts import PROMPTS
+from rollouts import PROMPTS, four_models
 from strict import STRICT, HiddenTransfer, counting, forbidden
 from strict.traps import TRAPS
 from test_strict_mutants import EDITS
@@ -35,7 +35,7 @@ def test_an_optimizer_step_neither_waits_nor_uploads(stage, monkeypatch):
         return done[-1]
 
     monkeypatch.setattr(STAGES[stage], "update", watched)
-    list(steps_of(stage, *models_on(STRICT)))
+    list(steps_of(stage, *four_models(STRICT)))
     assert len(done) >= 2
 
 
@@ -51,7 +51,7 @@ def test_a_step_that_looks_at_its_loss_is_found_out(monkeypatch):
 
     monkeypatch.setattr(pretraining, "update", watched)
     with pytest.raises(HiddenTransfer, match="float"):
-        list(steps_of("pretraining", *models_on(STRICT)))
+        list(steps_of("pretraining", *four_models(STRICT)))
 
 
 # --- a whole step of a stage ---------------------------------------------------------------------
@@ -62,7 +62,7 @@ BATCH = {"pretraining": 1, "SFT": 3, "reward model": 4, "DPO": 5}
 
 @pytest.mark.parametrize("stage", BATCH)
 def test_a_step_uploads_its_batch_and_never_waits(stage):
-    steps = steps_of(stage, *models_on(STRICT))
+    steps = steps_of(stage, *four_models(STRICT))
     with counting() as spent:
         assert len(list(steps)) == 2
     assert (spent.uploads, spent.syncs) == (2 * BATCH[stage], 0)
@@ -90,7 +90,7 @@ def test_a_step_of_reinforcement_learning_waits_for_its_rollout_and_its_numbers(
         return rollout
 
     monkeypatch.setattr(STAGES[stage], "collect", counted)
-    steps = steps_of(stage, *models_on(STRICT))
+    steps = steps_of(stage, *four_models(STRICT))
     with counting() as spent:
         rows = list(steps)
     assert all(type(x) is float for row in rows for x in row.values())
@@ -118,7 +118,7 @@ UPDATE_CALLS = 24                    # of them clipping 6 and AdamW 18
 
 @pytest.mark.parametrize("stage", CALLS)
 def test_the_number_of_kernels_of_a_step_does_not_grow(stage):
-    steps = steps_of(stage, *models_on(STRICT))
+    steps = steps_of(stage, *four_models(STRICT))
     next(steps)
     with counting() as spent:
         next(steps)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from every_stage import STAGES, models_on, steps_of
+from every_stage import STAGES, steps_of
 from gradcheck import random_cotangent
 from helpers import FLAGS, assert_same, call
+from rollouts import four_models
 from runs import contents
 from strict import STRICT, playing_cupy, xp
 from test_ops import CASES
@@ -47,7 +48,7 @@ def test_an_op_and_its_gradient(op, dtype):
 def test_every_number_and_every_parameter_of_a_stage(stage, dtype):
     found = {}
     for backend in (NUMPY, STRICT):
-        models, model = models_on(backend, dtype)
+        models, model = four_models(backend, dtype)
         rows = [{name: float(x) for name, x in row.items()}
                 for row in steps_of(stage, models, model)]
         found[backend.name] = rows, models

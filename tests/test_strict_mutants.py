@@ -86,14 +86,15 @@ PROGRAM = """
 import hashlib, sys
 import pytest
 import minirlhf
-from every_stage import STAGES, models_on, steps_of
+from every_stage import STAGES, steps_of
 from minirlhf.arrays import NUMPY
+from rollouts import four_models
 
 folder, *tests = sys.argv[1:]
 assert minirlhf.__file__.startswith(folder)
 digest = hashlib.sha256()
 for stage in STAGES:
-    models, model = models_on(NUMPY, "float32")
+    models, model = four_models(NUMPY, "float32")
     rows = [{k: float(x) for k, x in row.items()} for row in steps_of(stage, models, model)]
     digest.update(repr(rows).encode())
     for params in models:
