@@ -182,6 +182,7 @@ def test_the_laws_catch_the_mutant(name):
 
 @cache
 def one_of_a_few_rollouts(backend, seed):
+    """Made once: the test below asks for each of them many times."""
     models, model = three_models(backend, apart=0.1)
     return rollout_of(models, model, seed)
 
