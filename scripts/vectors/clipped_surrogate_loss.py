@@ -189,7 +189,8 @@ CORE = ("core",)
 OFF = ("policy-loss-sign", "ratio-inverted", "ratio-without-exp")
 
 CASES = (
-    Case("worked", "the lesser of ratio and clipped ratio times advantage, averaged over eight tokens", batch(NEW, OLD, ADV, FULL),
+    Case("worked", "minus the lesser of plain and clipped ratio times advantage, on average",
+         batch(NEW, OLD, ADV, FULL),
          (*OFF, "max-for-min", "clip-without-min", "clip-missing", "sum-instead-of-mean",
           "clip-of-the-product")),
     Case("on-policy", "at ratio one the loss is minus the mean advantage and still has a gradient",

@@ -10,12 +10,11 @@ on trial.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mpmath import exp, isnan, log, log1p, mp, mpf, sqrt  # noqa: F401   the families' arithmetic
+from mpmath import exp, isinf, isnan, log, log1p, mp, mpf, sqrt  # noqa: F401   the families' arithmetic
 
 mp.dps = 50
 STEP = mpf(10) ** -16
 NEAR = mpf(10) ** -6                # a comparison closer than this is too close for a gradient
-DUST = mpf(10) ** -28               # a slope this much smaller than the largest is rounding
 
 Formula = Callable[[dict], dict]
 
@@ -114,13 +113,16 @@ def log_softmax(logits: list) -> list:
 # --- gradients -----------------------------------------------------------------------------------
 
 def scalar(outputs: dict, cotangent: dict | None):
-    """Σ cotangent·output, or the only output where no cotangent is given.  None counts for 0."""
+    """Σ cotangent·output, or the only output where no cotangent is given.
+
+    What is not compared (None) counts for 0, and so does an infinity, which has no slope.
+    """
     if cotangent is None:
         (value,) = outputs.values()
         return value
     pairs = [(c, y) for name in outputs
              for c, y in zip(leaves(cotangent[name]), leaves(outputs[name]), strict=True)]
-    return total(mpf(c) * y for c, y in pairs if y is not None)
+    return total(mpf(c) * y for c, y in pairs if y is not None and not isinf(y))
 
 
 def gradients(formula: Formula, inputs: dict, names: Iterable[str],
@@ -144,16 +146,17 @@ def gradients(formula: Formula, inputs: dict, names: Iterable[str],
             return scalar(formula(inputs | {name: like(inputs[name], there)}), cotangent)
         slopes[name] = [slope(moved(i, -STEP), here, moved(i, STEP)) for i in range(len(numbers))]
     _margins.clear()
-    dust = DUST * max([abs(here), *(abs(s) for every in slopes.values() for s in every)])
-    return {name: like(inputs[name], [mpf(0) if abs(s) < dust else s for s in slopes[name]])
-            for name in slopes}
+    return {name: like(inputs[name], slopes[name]) for name in slopes}
 
 
 def slope(left, here, right):
-    """The central difference, if the one-sided ones agree."""
+    """The central difference, if the one-sided ones agree; 0 if it is nothing but rounding."""
     before, after = (here - left) / STEP, (right - here) / STEP
     if isnan(before) or isnan(after):
         raise ValueError("a gradient that is no number: a masked slot was read")
     if abs(after - before) > 1e-9 * (1 + abs(before) + abs(after)):
         raise Tie(f"slopes {mp.nstr(before, 6)} to the left and {mp.nstr(after, 6)} to the right")
-    return (right - left) / (2 * STEP)
+    middle = (right - left) / (2 * STEP)
+    # Rounding looks like a tiny slope too, but one that differs from left to right.
+    is_rounding = abs(middle) < 1e-20 and abs(after - before) > 1e-10 * abs(middle)
+    return mpf(0) if is_rounding else middle

@@ -6,20 +6,37 @@ The expected results come from the witness, which knows nothing of the functions
 import numpy as np
 import pytest
 
-from minirlhf import clipped_surrogate, gae
+from minirlhf import clipped_surrogate, gae, ops, sft, tokens
 from minirlhf.autograd import value_and_grad
 from minirlhf.conformance.vectors import departs, functions, load
 
 
-def ours() -> dict:
-    """{function: ours}, called with a test's inputs by name."""
-    return {
-        "gae": gae.gae,
-        "clipped_surrogate_loss": clipped_surrogate.clipped_surrogate_loss,
-    }
+def step_mean(losses, mask, count=None, micro_batches=None, length=None):
+    """Micro-batch means over the step's count, added up: the package's way to cut a step."""
+    count = count or int(mask.sum())
+    ends = np.cumsum(micro_batches if micro_batches is not None else [len(mask)])
+    return sum(ops.masked_mean(ops.index(losses, slice(int(end - size), int(end))),
+                               mask[end - size:end], count)
+               for end, size in zip(ends, np.diff(ends, prepend=0), strict=True))
 
 
-OURS = ours()
+def sft_step(logprobs, mask, count=None, micro_batches=None):
+    if micro_batches is None:
+        return sft.sft_loss(logprobs, mask, count)
+    return step_mean(-logprobs, mask, None, micro_batches)
+
+
+OURS = {
+    "aggregate_loss": step_mean,
+    "clipped_surrogate_loss": clipped_surrogate.clipped_surrogate_loss,
+    "clipped_value_loss": clipped_surrogate.clipped_value_loss,
+    "entropy": lambda logits, mask, temperature=1.0, count=None: clipped_surrogate.entropy(
+        logits / temperature, mask, count),
+    "gae": gae.gae,
+    "sft_loss": sft_step,
+    "token_logprobs": tokens.token_logprobs,
+    "whiten": lambda x, mask, shift_mean, minibatches=None: gae.whiten(x, mask, shift_mean),
+}
 CASES = [(name, test) for name in functions() if load(name).core for test in load(name).core.tests]
 
 
