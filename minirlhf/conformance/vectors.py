@@ -20,13 +20,17 @@ DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
 
 @dataclass(frozen=True)
 class Argument:
-    """An input of the function, or a result of it (then never differentiated or optional)."""
+    """An input of the function, or a result of it (then never differentiated or optional).
+
+    One with an `axis` is given by no test: it takes the group's answer to that axis.
+    """
     name: str
     shape: str
     dtype: str
     about: str
     differentiated: bool = False
     optional: bool = False
+    axis: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Group:
-    """Tests under one answer to every axis; `core` if it is this package's own."""
+    """Tests under one answer to every axis; `core` if they are this package's own."""
     name: str
     core: bool
     parameters: dict[str, Any]
@@ -106,9 +110,10 @@ class Vectors:
     witness: dict[str, str | None]
     groups: tuple[Group, ...]
 
-    @property
-    def core(self) -> Group | None:
-        return next((group for group in self.groups if group.core), None)
+    def call(self, group: Group, test: Test) -> dict[str, Any]:
+        """The keyword arguments of a test, with the group's answers where an argument is one."""
+        return test.inputs | {argument.name: group.parameters[argument.axis]
+                              for argument in self.arguments if argument.axis}
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,18 @@ Rule = Callable[[dict, Convention], dict]               # inputs, conventions ->
 
 @dataclass(frozen=True)
 class Argument:
-    """An input or a result; dtype is "float", "int", "bool" or "str", shape () a plain number."""
+    """An input or a result; dtype is "float", "int", "bool" or "str", shape () a plain number.
+
+    One with an `axis` is no input of the tests: it is that axis' answer, for functions that want
+    to be told.
+    """
     name: str
     shape: str
     about: str
     dtype: str = "float"
     differentiated: bool = False
     optional: bool = False
+    axis: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def prepared(family: Family, inputs: dict, change=lambda x: x) -> dict:
     `held` are the same inputs once more, which stay where they are while a gradient is measured:
     what a formula takes from there is a constant of its gradient (a stop-gradient).
     """
-    names = {argument.name: argument for argument in family.arguments}
+    names = {argument.name: argument for argument in family.arguments if not argument.axis}
     assert set(inputs) <= set(names), f"unknown inputs: {set(inputs) - set(names)}"
     whole = {name: None for name, argument in names.items() if argument.optional}
     for name, tree in inputs.items():
@@ -226,6 +231,7 @@ def test(family: Family, group: Group, case: Case, first: bool) -> dict | None:
     if case.groups is None and not first:
         base = wanted(family, case, family.formula, family.groups[0].convention)
         if not any(departs(expected[part], base[part], *off)
+                   or departs(base[part], expected[part], *off)
                    for part in ("values", "gradients") if part in base):
             return None
     mistakes = {flag: mistaken(family, case, flag, group.convention, expected, allowed)
@@ -286,4 +292,5 @@ def described(argument: Argument, is_input: bool) -> dict:
              "about": argument.about}
     if is_input:
         words |= {"differentiated": argument.differentiated, "optional": argument.optional}
+        words |= {"axis": argument.axis} if argument.axis else {}
     return words

@@ -20,7 +20,7 @@ RELEASED = Path(__file__).parent / "released.txt"
 FILES = {name: json.loads((V1 / f"{name}.json").read_text(encoding="utf-8"))
          for name in functions()}
 SCHEMA = json.loads((V1 / "schema.json").read_text(encoding="utf-8"))
-WITHOUT_CORE = {"nucleus_logprobs", "ipo_loss", "best_of_loss", "per_token_preference_loss"}
+WITHOUT_CORE = {"nucleus_logprobs", "score_without_end"}
 
 every_file = pytest.mark.parametrize("function", FILES)
 
@@ -78,8 +78,8 @@ def test_the_folder_holds_vectors_and_the_schema_only():
 @every_file
 def test_inputs_and_results_are_the_declared_ones_in_their_shapes(function):
     file = load(function)
-    needed = {a.name for a in file.arguments if not a.optional}
-    known = {a.name for a in file.arguments}
+    needed = {a.name for a in file.arguments if not a.optional and not a.axis}
+    known = {a.name for a in file.arguments if not a.axis}
     for test in (test for group in file.groups for test in group.tests):
         assert needed <= set(test.inputs) <= known, test.id
         assert set(test.expected.values) == {r.name for r in file.results}, test.id
@@ -111,10 +111,14 @@ def test_a_group_answers_every_axis_with_a_declared_value(function):
     assert len({group["name"] for group in file["groups"]}) == len(file["groups"])
 
 
-def test_each_file_has_one_core_group_unless_this_package_does_no_such_thing():
-    without = {name for name, file in FILES.items()
-               if [group["core"] for group in file["groups"]].count(True) != 1}
-    assert without == WITHOUT_CORE & set(FILES)
+@every_file
+def test_one_answer_is_ours_or_several_that_an_argument_chooses_or_none(function):
+    """None in files about what this package does not do."""
+    ours = [group["parameters"] for group in FILES[function]["groups"] if group["core"]]
+    chosen = {a.get("axis") for a in FILES[function]["arguments"]}
+    assert bool(ours) == (function not in WITHOUT_CORE)
+    for one, other in combinations(ours, 2):
+        assert {axis for axis in one if one[axis] != other[axis]} <= chosen
 
 
 @every_file
@@ -227,7 +231,8 @@ def pairs_that_do_not_differ(function: str) -> list:
     told_apart = {
         (place[0], frozenset(pair)) for place, answers in found.items()
         for pair in combinations(answers, 2)
-        if differ(answers[pair[0]].expected, answers[pair[1]].expected, answers[pair[0]].tolerance)}
+        for one, other in (pair, pair[::-1])
+        if differ(answers[one].expected, answers[other].expected, answers[one].tolerance)}
     return [(axis.name, *pair) for axis in file.axes for pair in combinations(axis.values, 2)
             if (axis.name, frozenset(pair)) not in told_apart]
 
