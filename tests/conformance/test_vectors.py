@@ -273,6 +273,39 @@ def test_every_flag_shows_in_at_least_one_core_group_or_file_without_one():
     assert shown == set(notes())
 
 
+# --- systems -------------------------------------------------------------------------------------
+
+def answers_of_systems(files: dict) -> dict:
+    """{(system, axis): {answer: the files that say so}}."""
+    answers = {}
+    for name, file in files.items():
+        for group in file["groups"]:
+            for system in group["systems"]:
+                for axis, answer in group["parameters"].items():
+                    answers.setdefault((system, axis), {}).setdefault(answer, set()).add(name)
+    return answers
+
+
+def test_every_system_is_listed_with_its_commit_and_every_listed_one_is_used():
+    named = {system for system, _ in answers_of_systems(FILES)} | {
+        system for file in FILES.values() for group in file["groups"]
+        for system in group["systems"]}
+    assert named == set(vectors.systems())
+    assert all(s.commit and s.repository for name, s in vectors.systems().items()
+               if name != "minirlhf")
+
+
+def test_a_system_answers_an_axis_the_same_in_all_files():
+    assert {place: answers for place, answers in answers_of_systems(FILES).items()
+            if len(answers) > 1} == {}
+
+
+def test_a_system_that_contradicts_itself_is_noticed():
+    files = {"a": {"groups": [{"systems": ["x"], "parameters": {"agg": "one"}}]},
+             "b": {"groups": [{"systems": ["x"], "parameters": {"agg": "other"}}]}}
+    assert len(answers_of_systems(files)["x", "agg"]) == 2
+
+
 # --- the reader ----------------------------------------------------------------------------------
 
 def test_an_unknown_function_is_refused_with_those_there_are():
