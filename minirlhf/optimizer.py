@@ -30,8 +30,9 @@ def adamw_step(params: Tree, grads: Tree, state: dict, lr: float, beta1: float =
     Updates params and state in place and returns them.  Raises ValueError if a gradient has
     another shape than its parameter.
     """
-    lr, beta1, beta2 = float(lr), float(beta1), float(beta2)          # a NumPy number would turn
-    eps, weight_decay = float(eps), float(weight_decay)              # float32 into float64
+    # A NumPy number would turn float32 into float64; one in an array a GPU would refuse.
+    lr, beta1, beta2 = float(lr), float(beta1), float(beta2)
+    eps, weight_decay = float(eps), float(weight_decay)
     for p, g in buffers(params, grads):
         if p.shape != g.shape:
             raise ValueError(f"a gradient has shape {g.shape}, its parameter {p.shape}")

@@ -90,7 +90,10 @@ def filled(tree: Tree, make: Callable[[str, tuple[int, ...]], Array]) -> Paramet
 
 
 def copy(params: Parameters) -> Parameters:
-    """An independent copy: a frozen reference, or a new model started from an old one."""
+    """A model of its own with the same numbers: a frozen reference, or one started from an old one.
+
+    What is copied is the buffer: a leaf that was replaced does not count.
+    """
     return laid_out(params.flat.copy(), params)
 
 

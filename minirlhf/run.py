@@ -160,17 +160,19 @@ class Run:
         what it returns is logged too.  Rows that an attempt given up left are dropped first.
         Raises FloatingPointError naming the step if a number is not finite: nothing good follows.
         """
-        self.checkpoint.restore(part, {**models, "state": state})
         path = self.folder / "metrics.jsonl"
         log = StepLog(path, part)
+        self.checkpoint.restore(part, {**models, "state": state}, log.write)
         if state["step"] == 0 and path.exists():
             write_jsonl(path, [row for row in read_jsonl(path, "stage")
                                if row["stage"] not in (part, watched(part))])
 
         def look_after(done: int) -> None:
-            seen = look(done) if look is not None else None
+            if look is None:
+                return
+            log.write()
+            seen = look(done)
             if seen is not None:
-                log.write()
                 append_jsonl(path, [{"stage": watched(part), "step": done} | seen])
 
         if state["step"] == 0:
@@ -179,11 +181,10 @@ class Run:
             for step, row in enumerate(numbers, start=state["step"]):
                 log.add(step, row)
                 look_after(step + 1)
-                self.checkpoint.tick(log.write)
+                self.checkpoint.tick()
                 bar.set_postfix({key: f"{log.last[key]:.3g}" for key in SHOWN if key in log.last},
                                 refresh=False)
                 bar.update()
-        log.write()
         self.checkpoint.save()
 
     def gather(self, part: str, items: Sequence, rows_of: Callable, stage: Stage,

@@ -1,6 +1,7 @@
 """Fixtures for every test: the array backend, a seeded generator, Hypothesis's profile."""
 
 import os
+from functools import cache
 
 # One BLAS thread a process, so that parallel test workers do not fight for the cores.  The
 # libraries read these once, when NumPy is first imported.
@@ -30,6 +31,7 @@ def pytest_addoption(parser):
                           "itself where it can compute")
 
 
+@cache
 def backends_to_test(choice: str) -> list[str]:
     if choice != "auto":
         return [choice]

@@ -4,23 +4,25 @@ A GPU is fast as long as nobody waits for it, and a small model is bound by the 
 that are launched.  The double of CuPy counts both on any machine (strict/ledger.py).
 """
 
-from pathlib import Path
+from math import ceil, inf
 
 import numpy as np
 import pytest
 from every_stage import STAGES, steps_of
+from helpers import FLAGS, call
 from models import random_model
 from rollouts import PROMPTS, four_models
-from strict import STRICT, HiddenTransfer, counting, forbidden
-from strict.traps import TRAPS
-from test_strict_mutants import EDITS
+from strict import STRICT, HiddenTransfer, counting, forbidden, playing_cupy
 
+from minirlhf import checkpoint
 from minirlhf.autograd import value_and_grad
 from minirlhf.optimizer import adamw_state, adamw_step, clip_by_global_norm
 from minirlhf.parameters import copy
 from minirlhf.rollout import collect
+from minirlhf.run import Run
 from minirlhf.sampling import sample
 from minirlhf.stages import pretraining, training
+from minirlhf.step_log import AT_ONCE
 
 # --- an optimizer step ---------------------------------------------------------------------------
 
@@ -66,6 +68,24 @@ def test_a_step_uploads_its_batch_and_never_waits(stage):
     with counting() as spent:
         assert len(list(steps)) == 2
     assert (spent.uploads, spent.syncs) == (2 * BATCH[stage], 0)
+
+
+def test_a_run_fetches_the_numbers_of_ten_steps_at_once(tmp_path, monkeypatch):
+    """Beside the three buffers of its one checkpoint: parameters and two moments."""
+    monkeypatch.setattr(checkpoint, "INTERVAL", inf)
+    waits, follow = [], Run.follow
+
+    def counted(*args):
+        with counting() as spent:
+            follow(*args)
+        waits.append(spent.syncs)
+
+    monkeypatch.setattr(Run, "follow", counted)
+    flags = ["cupy" if word == "numpy" else word for word in FLAGS]
+    with playing_cupy():
+        assert call("pretrain", "--name", "toy", "--out", str(tmp_path), *flags,
+                    "--pretraining.steps", "23") == 0
+    assert waits == [ceil(23 / AT_ONCE) + 3]
 
 
 # Beside the waits of sampling, one for each token: the sequences and their mask for the scorer's
@@ -134,22 +154,3 @@ def test_an_update_of_the_parameters_launches_one_set_of_kernels_however_many_th
         clipped, _ = clip_by_global_norm(grads, 1.0)
         adamw_step(params, clipped, state, 1e-3)
     assert spent.calls == UPDATE_CALLS
-
-
-# --- the page ------------------------------------------------------------------------------------
-
-PAGE = (Path(__file__).parent.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("line, number", {
-    "lines that work on NumPy, each refused": len(TRAPS),
-    "· refused by CuPy itself": sum(trap.who == "cupy" for trap in TRAPS.values()),
-    "· refused by CuPy after it": sum(trap.who == "device" for trap in TRAPS.values()),
-    "· CuPy goes on silently": sum(trap.who == "silent" for trap in TRAPS.values()),
-    "edits of this package": len(EDITS),
-    "a step of pretraining, SFT": ", ".join(str(n) for n in list(CALLS.values())[:4]),
-    "clipping and AdamW": UPDATE_CALLS, "a PPO step": CALLS["PPO"], "a GRPO step": CALLS["GRPO"],
-}.items(), ids=str)
-def test_the_page_about_gpus_has_the_numbers_of_these_tables(line, number):
-    [row] = [row for row in PAGE.splitlines() if row.startswith(f"| {line}")]
-    assert f" {number} |" in row

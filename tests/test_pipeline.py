@@ -362,7 +362,7 @@ def test_the_same_seed_gives_the_same_bits_in_every_file(run, tmp_path):
 
 
 def test_the_strict_double_of_cupy_gives_the_bits_of_numpy(run, whole_run):
-    """So what a run does on CuPy is what it does on NumPy, but for the order in which CuPy adds."""
+    """CuPy itself adds in an order of its own."""
     if run.config.backend == "cupy":
         pytest.skip("CuPy adds in an order of its own")
     ours, theirs = contents(run.folder), contents(whole_run.folder)

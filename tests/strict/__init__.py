@@ -1,14 +1,16 @@
 """A strict double of CuPy: NumPy underneath, CuPy's rules above.
 
 Most machines that run these tests have no GPU.  This package is what they have instead: an array
-type and a namespace that compute with NumPy and refuse whatever CuPy would refuse, so that code
-which passes here meets no surprise of *interface* there.  It says nothing about a GPU's numerics,
-speed or memory.
+type and a namespace that compute with NumPy and refuse what CuPy is known to refuse: names and
+keywords that it does not have, and the habits that traps.py lists.  So code that passes here should
+meet few surprises of *interface* there; docs/gpu.md has what the double does not know.  It says
+nothing about a GPU's numerics, speed or memory.
 
     surface.py        what CuPy has, recorded in surface.json
     ledger.py         counters of kernels, waits and uploads; blocks in which these are forbidden
     device_array.py   the array
     namespace.py      the functions: `xp`
+    traps.py          lines that work on NumPy and not on CuPy
     phantom.py        arrays of the real CuPy without a device, to ask CuPy itself
 
 Two ways to use it.  `STRICT` is a `Backend` beside NumPy's.  `playing_cupy` puts the namespace in

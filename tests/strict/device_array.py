@@ -9,7 +9,8 @@ keywords that CuPy does not have.  Where CuPy is silent and wrong or slow, it re
     lists as an index                  the same                             TypeError
     a function of NumPy's (np.exp)     computes, and hides a stray `np.`    TypeError
 
-Everything it returns is an array of the device, reductions too (of shape ()).
+Everything it returns is an array of the device: a reduction is one of shape (), and so is a single
+entry, which is a *view* (it changes when the array does; NumPy gives a number that stays).
 """
 
 import operator
@@ -22,15 +23,19 @@ from strict.surface import parse, read
 NUMBERS = (int, float, complex, np.generic)              # bool is an int
 SURFACE = read()
 
-# Parameters of CuPy's functions and methods that are arrays, by name; and those that hold several.
-ARRAYS = frozenset("a x x1 x2 y b m v A arr ary array condition indices values prototype repeats "
-                   "sorter bins weights obj element test_elements ar1 ar2 xp fp".split())
-LISTS_OF_ARRAYS = frozenset(("tup", "arrays", "operands"))
+# Parameters of CuPy's functions and methods that are arrays, by name; those that hold several; and
+# those that may be numbers of the device, or numbers.
+ARRAYS = frozenset("a x x1 x2 y z b m v p A arr ary array ar a1 a2 ar1 ar2 arr1 arr2 condition "
+                   "indices ind values prototype sorter bins weights element test_elements mask "
+                   "src dst filt sample xp fp out".split())
+LISTS_OF_ARRAYS = frozenset(("tup", "arrays"))
+NUMBERS_OR_ARRAYS = frozenset("fill_value value a_min a_max min max operands repeats "
+                              "vals".split())
 # These wait for the device to learn how large their result is, or to hand it over.
 WAITING = frozenset("item tolist tobytes tofile dump dumps nonzero unique bincount argwhere "
-                    "flatnonzero extract compress histogram array_equiv setdiff1d union1d "
-                    "intersect1d allclose array_equal array2string array_repr array_str save "
-                    "savetxt savez trim_zeros place".split()) - {"allclose", "array_equal"}
+                    "flatnonzero extract compress choose histogram histogram2d histogramdd "
+                    "array_equiv setdiff1d union1d intersect1d array2string array_repr array_str "
+                    "save savetxt savez trim_zeros place".split())
 # These give another view of the same memory, or tell about it, and launch nothing.
 VIEWS = frozenset("reshape transpose swapaxes moveaxis rollaxis expand_dims squeeze broadcast_to "
                   "broadcast_arrays ravel view diagonal split array_split hsplit vsplit dsplit "
@@ -113,17 +118,23 @@ class DeviceArray:
     def __deepcopy__(self, memo):
         return self.__copy__()
 
+    def __reduce__(self):
+        LEDGER.sync("pickling")
+        return DeviceArray, (self._host,)
+
     # --- indexing
 
     def __getitem__(self, key):
         host_key, gathers = index_of(key)
         LEDGER.calls += gathers
+        if not gathers and not has_ellipsis(host_key):        # then a single entry is a view too
+            host_key = (*(host_key if type(host_key) is tuple else (host_key,)), ...)
         return wrap(self._host[host_key])
 
     def __setitem__(self, key, value):
         host_key, gathers = index_of(key)
-        if isinstance(value, np.ndarray) and value.ndim:
-            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        if isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim:
+            raise ValueError(f"non-scalar {type(value).__name__} cannot be used for fill")
         if gathers:
             refuse_duplicates(self._host.shape, host_key)
         LEDGER.calls += 1
@@ -171,6 +182,10 @@ def index_of(key) -> tuple[object, bool]:
     return tuple(hosts) if type(key) is tuple else hosts[0], gathers
 
 
+def has_ellipsis(key) -> bool:
+    return key is ... or type(key) is tuple and any(k is ... for k in key)
+
+
 def refuse_duplicates(shape: tuple[int, ...], key) -> None:
     """Raise ValueError if a key of index arrays names an entry twice."""
     entries = np.arange(int(np.prod(shape))).reshape(shape)[key]
@@ -184,19 +199,38 @@ def refuse_duplicates(shape: tuple[int, ...], key) -> None:
 def host_argument(name: str, x):
     """What NumPy is given for an argument that has this name in CuPy."""
     if type(x) is DeviceArray:
-        return x._host
+        if name in ARRAYS or name in LISTS_OF_ARRAYS or name in NUMBERS_OR_ARRAYS:
+            return x._host
+        if name in ("start", "stop", "step"):                # arange and linspace look at them
+            LEDGER.sync(f"{name}=")
+            return x._host.item()
+        raise TypeError("'ndarray' object cannot be interpreted as an integer")     # axis, shape
     if isinstance(x, np.ndarray):
         return refuse(x)
-    if name in LISTS_OF_ARRAYS and isinstance(x, (list, tuple)):
-        return [x_._host if type(x_) is DeviceArray else refuse(x_) for x_ in x]
-    if name in ARRAYS and isinstance(x, (list, tuple)):
-        raise AttributeError(f"{type(x).__name__!r} object is no array: CuPy takes no lists here")
+    if isinstance(x, (list, tuple)):
+        if name in LISTS_OF_ARRAYS:
+            return [x_._host if type(x_) is DeviceArray else refuse(x_) for x_ in x]
+        if name == "indices":
+            raise TypeError("a list of indices is uploaded at every call")
+        if name in ARRAYS:
+            raise AttributeError(f"{type(x).__name__!r} object is no array, and has no method for "
+                                 "this")
+        if any(type(x_) is DeviceArray for x_ in x):         # a shape, axes
+            raise TypeError("'ndarray' object cannot be interpreted as an integer")
     return x
+
+
+def check_kind(signature, args: tuple, kwargs: dict) -> None:
+    """CuPy sorts in one way, which is stable."""
+    kind = dict(zip(signature.positional, args, strict=False)).get("kind", kwargs.get("kind"))
+    if kind not in (None, "stable"):
+        raise ValueError("kind can only be None or 'stable'")
 
 
 def method_of(name: str, text: str):
     """The method of this name: its arguments checked against CuPy's, then NumPy's own."""
     signature, method = parse(name, text), getattr(np.ndarray, name)
+    names, sorts = signature.positional, "kind" in signature.keywords
     waits, launches = name in WAITING, name not in VIEWS
 
     def call(self, *args, **kwargs):
@@ -205,9 +239,10 @@ def method_of(name: str, text: str):
         LEDGER.calls += launches
         if waits:
             LEDGER.sync(f".{name}()")
-        if kwargs.get("kind") not in (None, "stable"):
-            raise ValueError("kind can only be None or 'stable'")
-        names = signature.positional
+        if sorts:
+            check_kind(signature, args, kwargs)
+        if name == "put":
+            refuse_duplicates((self._host.size,), host_argument("indices", args[0]))
         args = [host_argument(names[i] if i < len(names) else "", x) for i, x in enumerate(args)]
         out = kwargs.get("out")
         kwargs = {key: host_argument(key, x) for key, x in kwargs.items()}
@@ -217,10 +252,21 @@ def method_of(name: str, text: str):
     return call
 
 
+class Flags:
+    """What CuPy tells of an array's memory."""
+
+    def __init__(self, array: DeviceArray):
+        flags = array._host.flags
+        self.c_contiguous, self.f_contiguous = flags.c_contiguous, flags.f_contiguous
+        self.owndata = flags.owndata
+
+
 def attribute_of(name: str):
     """An attribute: a view of the array, or, fetched as fast as may be, what is known of it."""
     if name in ("T", "mT", "real", "imag", "base"):
         return property(lambda self: wrap(getattr(self._host, name)))
+    if name == "flags":
+        return property(Flags)
     return property(operator.attrgetter(f"_host.{name}"))
 
 

@@ -8,19 +8,22 @@ are NumPy's to the bit.
 has random numbers of its own, since the streams of CuPy and NumPy differ for one seed.
 """
 
+from functools import wraps
 from types import SimpleNamespace
 
 import numpy as np
 
 from strict.device_array import (
-    LISTS_OF_ARRAYS,
+    NUMBERS,
     SURFACE,
     VIEWS,
     WAITING,
     DeviceArray,
+    check_kind,
     host_argument,
     operand,
     refuse,
+    refuse_duplicates,
     wrap,
 )
 from strict.ledger import LEDGER
@@ -39,51 +42,75 @@ def __getattr__(name: str):
     elif name in SURFACE["functions"] and hasattr(np, name):
         thing = function_of(name)
     else:
-        raise AttributeError(f"module 'cupy' has no attribute {name!r}, or NumPy has none")
+        raise AttributeError(f"module 'cupy' has no attribute {name!r}, or its double has none")
     globals()[name] = thing
     return thing
 
 
 # --- from the host and back ----------------------------------------------------------------------
 
-def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0):
-    """A new array of the device."""
-    LEDGER.used.add(("functions", "array", ()))
+def own(function):
+    """A function that the double has a version of its own of: its arguments too are CuPy's."""
+    signature = parse(function.__name__, SURFACE["functions"][function.__name__])
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        signature.check(args, kwargs)
+        LEDGER.used.add(("functions", function.__name__, tuple(kwargs)))
+        return function(*args, **kwargs)
+    return call
+
+
+def new(obj, dtype, order, ndmin=0) -> DeviceArray:
+    """A new array: a copy of one of the device, a few of the device side by side, or an upload."""
     if type(obj) is DeviceArray:
         LEDGER.calls += 1
         return DeviceArray(np.array(obj._host, dtype, order=order, ndmin=ndmin))
-    if isinstance(obj, (list, tuple)) and any(type(x) is DeviceArray for x in obj):
+    there = [type(x) is DeviceArray for x in obj] if isinstance(obj, (list, tuple)) else [False]
+    if any(there) and not all(there):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+    if any(there):
         LEDGER.calls += 1
-        return DeviceArray(np.array([operand(x) for x in obj], dtype))
-    LEDGER.upload("array()")
+        return DeviceArray(np.array([x._host for x in obj], dtype))
+    LEDGER.upload("asarray() or array()")
     return DeviceArray(np.array(obj, dtype, order=order, ndmin=ndmin))
 
 
+@own
+def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, blocking=False):
+    """A new array of the device."""
+    return new(obj, dtype, order, ndmin)
+
+
+@own
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
     """The array itself if it is of the device and of this dtype, else a new one."""
-    LEDGER.used.add(("functions", "asarray", ()))
     if type(a) is DeviceArray and not copy and dtype in (None, a._host.dtype):
         return a
-    return array(a, dtype, order=order or "K")
+    return new(a, dtype, order or "K")
 
 
+@own
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True) -> np.ndarray:
     """A copy on the host."""
-    LEDGER.used.add(("functions", "asnumpy", ()))
     if type(a) is not DeviceArray:
         return np.asarray(a)
     LEDGER.sync("asnumpy()")
-    return a._host.copy()
+    if out is None:
+        return a._host.copy()
+    out[...] = a._host
+    return out
 
 
+@own
 def empty(shape, dtype=float, order="C"):
-    LEDGER.used.add(("functions", "empty", ()))
-    return unwritten(np.empty(shape, dtype, order))
+    return unwritten(np.empty(host_argument("shape", shape), dtype, order))
 
 
+@own
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
-    LEDGER.used.add(("functions", "empty_like", ()))
-    return unwritten(np.empty_like(host_argument("a", prototype), dtype, order, shape=shape))
+    return unwritten(np.empty_like(host_argument("prototype", prototype), dtype, order,
+                                   shape=shape))
 
 
 def unwritten(host: np.ndarray) -> DeviceArray:
@@ -97,7 +124,8 @@ def unwritten(host: np.ndarray) -> DeviceArray:
 def function_of(name: str):
     """The function of this name: its arguments checked against CuPy's, then NumPy's own."""
     signature, function = parse(name, SURFACE["functions"][name]), getattr(np, name)
-    names, waits, launches = signature.positional, name in WAITING, name not in VIEWS
+    names, sorts = signature.positional, "kind" in signature.keywords
+    waits, launches = name in WAITING, name not in VIEWS
     elementwise = name in ("where", "clip", "isclose", "allclose", "nan_to_num", "full_like",
                            "result_type", "can_cast", "put_along_axis")
 
@@ -107,15 +135,17 @@ def function_of(name: str):
         LEDGER.calls += launches
         if waits or (name == "where" and len(args) == 1):
             LEDGER.sync(name)
-        if kwargs.get("kind") not in (None, "stable"):
-            raise ValueError("kind can only be None or 'stable'")
+        if sorts:
+            check_kind(signature, args, kwargs)
         first = args[0] if args else kwargs.get(names[0]) if names else None
         if not elementwise and names and names[0] in ("a", "m") and isinstance(first, NUMBERS):
             raise AttributeError(f"{type(first).__name__!r} object is no array: CuPy takes no "
                                  "number here")
+        if name == "put":
+            refuse_duplicates((args[0].size,), host_argument("indices", args[1]))
         if name == "put_along_axis":
             refuse_repeats(*args[:2], args[3] if len(args) > 3 else kwargs["axis"])
-        host = [host_argument(names[i] if i < len(names) else names[-1] if names else "", x)
+        host = [host_argument(names[i] if i < len(names) else "operands", x)
                 for i, x in enumerate(args)]
         out = kwargs.get("out")
         kwargs = {key: host_argument(key, x) for key, x in kwargs.items()}
@@ -130,9 +160,6 @@ def refuse_repeats(target, indices, axis: int) -> None:
     ordered = np.sort(host_argument("indices", indices) % target.shape[axis], axis=axis)
     if not np.diff(ordered, axis=axis).all():
         raise ValueError("an entry is assigned twice, and on a GPU either value may stay")
-
-
-NUMBERS = (int, float, complex, np.generic)
 
 
 class Ufunc:
@@ -204,5 +231,3 @@ cuda = SimpleNamespace(
     runtime=SimpleNamespace(
         getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
         getDeviceProperties=lambda device: {"name": b"no device: a double of CuPy"}))
-
-__all__ = ["LISTS_OF_ARRAYS", "ndarray"]

@@ -110,6 +110,7 @@ def from_docstring(thing) -> str:
     """The arguments in the first line of a docstring: "f(self, a, int axis=-1) -> ndarray"."""
     first = thing.__doc__.strip().split("\n")[0].replace("\\", "")
     text = first[first.index("(") + 1:first.rindex(")")]
+    text = re.sub(r"\[.*?\]", "", text)                     # "divmod(x1, x2[, out1, out2], / …"
     return normalized(re.sub(r"^self(, |$)", "", text)).replace(", **kwargs", "")
 
 

@@ -5,7 +5,7 @@ ones of the host.  `refusal` is the exception that the double raises, and `who` 
 of CuPy itself:
 
     "cupy"      CuPy refuses it before it asks the device, so any machine can see it (phantom.py)
-    "device"    CuPy asks the device first, and refuses it then, with the same exception
+    "device"    CuPy asks the device first, and its code refuses it then (read there, not seen)
     "silent"    CuPy computes something, wrong or slow; the double is stricter on purpose
 """
 
@@ -110,6 +110,15 @@ TRAPS: dict[str, Trap] = {
     "a number of the device in range()": cupy(lambda xp, t: range(t.ids[0])),
     "a number of the device as a list's index": cupy(lambda xp, t: [1, 2][t.ids[0]]),
     "a number of the device in a set": cupy(lambda xp, t: {t.x[0, 0]}),
+    "a number of the device in a shape": cupy(lambda xp, t: t.x.reshape(t.ids[1], -1)),
+    "a number of the device as a size": cupy(lambda xp, t: xp.zeros(t.ids[1])),
+    "a number of the device as an axis": cupy(lambda xp, t: t.x.sum(axis=t.ids[1])),
+    "numbers of the device as an axis to insert": cupy(
+        lambda xp, t: xp.expand_dims(t.x, t.ids[0])),
+    "an entry assigned a list": cupy(lambda xp, t: assign(t.x, 0, [1, 2, 3]), ValueError),
+    "an array of a list with a number": device(lambda xp, t: xp.asarray([t.x[0, 0], 1.0])),
+    "put with an index twice": silent(lambda xp, t: xp.put(t.x, t.twice, 0.0), ValueError),
+    "flags.writeable": cupy(lambda xp, t: t.x.flags.writeable, AttributeError),
     "a number of the device as a key": cupy(lambda xp, t: {t.ids[0]: "first"}),
     # --- keywords
     "sum(where=)": cupy(lambda xp, t: xp.sum(t.x, where=t.mask)),
@@ -121,7 +130,7 @@ TRAPS: dict[str, Trap] = {
     "clip(min=, max=)": cupy(lambda xp, t: xp.clip(t.x, min=0, max=1)),
     "take(mode=)": cupy(lambda xp, t: xp.take(t.x, t.ids, mode="clip")),
     "sort(stable=)": cupy(lambda xp, t: xp.sort(t.x, stable=True)),
-    "argsort(kind=quicksort)": cupy(lambda xp, t: xp.argsort(t.x, kind="mergesort"), ValueError),
+    "argsort(kind=mergesort)": cupy(lambda xp, t: xp.argsort(t.x, kind="mergesort"), ValueError),
     "zeros(device=)": cupy(lambda xp, t: xp.zeros(3, device="cpu")),
     "asarray(like=)": cupy(lambda xp, t: xp.asarray(1.0, like=t.x)),
     "take_along_axis without its axis": cupy(
@@ -146,10 +155,9 @@ TRAPS: dict[str, Trap] = {
     "logaddexp.reduce": cupy(lambda xp, t: xp.logaddexp.reduce(t.x), NotImplementedError),
     "multiply.at": cupy(lambda xp, t: xp.multiply.at(t.x, t.ids, 2.0), NotImplementedError),
     # --- random numbers of the device
-    "Generator.normal": device(lambda xp, t: xp.random.default_rng(0).normal(), AttributeError),
-    "Generator.choice": device(lambda xp, t: xp.random.default_rng(0).choice(3), AttributeError),
-    "Generator.permutation": device(
-        lambda xp, t: xp.random.default_rng(0).permutation(3), AttributeError),
+    "Generator.normal": cupy(lambda xp, t: xp.random.Generator.normal, AttributeError),
+    "Generator.choice": cupy(lambda xp, t: xp.random.Generator.choice, AttributeError),
+    "Generator.permutation": cupy(lambda xp, t: xp.random.Generator.permutation, AttributeError),
 }
 
 # The one trap that NumPy refuses as well, and CuPy does not: it wraps around, and says nothing.
