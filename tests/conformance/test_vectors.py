@@ -71,7 +71,7 @@ def test_the_files_are_strict_json():
 
 
 def test_the_folder_holds_vectors_and_the_schema_only():
-    assert {path.name for path in V1.iterdir()} == {"schema.json"} | {
+    assert {path.name for path in V1.iterdir() if path.is_file()} == {"schema.json"} | {
         f"{name}.json" for name in FILES}
 
 
