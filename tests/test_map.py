@@ -18,6 +18,7 @@ import tyro
 
 from minirlhf import chat, options, pipeline
 from minirlhf.agreement_command import Agreement
+from minirlhf.conformance.trace_command import TraceFlags
 from minirlhf.labelling.command import Label
 from minirlhf.refusals_command import Refusals
 from minirlhf.settings import ALGORITHMS
@@ -117,7 +118,7 @@ def wrong_command(line: str) -> str | None:
         kind, *argv = argv
     if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
-    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", *pipeline.STAGES,
+    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", "trace", *pipeline.STAGES,
                     *ALGORITHMS):
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
@@ -125,6 +126,7 @@ def wrong_command(line: str) -> str | None:
                else Label(tyro.MISSING) if kind == "label"
                else Agreement(tyro.MISSING) if kind == "agreement"
                else Refusals(tyro.MISSING) if kind == "refusals"
+               else TraceFlags(tyro.MISSING, tyro.MISSING) if kind == "trace"
                else options.New(settings=options.default_settings(argv)) if starts
                else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()

@@ -23,7 +23,7 @@ from minirlhf.conformance.trace.compare import (
 )
 from minirlhf.conformance.trace.folder import Trace
 from minirlhf.conformance.trace.mistakes import MISTAKES
-from minirlhf.conformance.trace.rules import Arrays, Environment, Mistake, Rule, flat
+from minirlhf.conformance.trace.rules import Arrays, Environment, Mistake, Rule, attempt, flat
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Search:
         """Whether arrays that are not ours follow from theirs before them, or which mistakes made
         them.  Mistakes that cannot be told apart at one array may part at a later one."""
         plain = self.environment([])
-        right = self.made(plain, rule)
-        fit = [option for option in self.options if option and not self.differing(
-            given, self.made(self.environment(option), rule), mask)]
+        right = dict(flat(rule.name, plain.compute(rule.name)))
+        fit = [option for option in self.options
+               if option and self.gives(option, rule, given, mask)]
         self.options = fit or self.options
         if fit or not self.differing(given, right, mask):
             return "follows", [], ""
@@ -133,17 +133,19 @@ class Search:
         return Environment(self.trace.step, self.trace.base, self.known,
                            [(start, mistake.changes) for start, mistake in option])
 
-    def made(self, e: Environment, rule: Rule) -> Arrays:
-        with np.errstate(all="ignore"):
-            return dict(flat(rule.name, e.compute(rule.name)))
+    def gives(self, option: Sequence[tuple[int, Mistake]], rule: Rule, given: Arrays,
+              mask) -> bool:
+        """Whether these mistakes give exactly theirs."""
+        made = attempt(self.environment(option), rule)
+        return made is not None and not self.differing(given, made, mask)
 
     def candidates(self, rule: Rule, given: Arrays, mask) -> tuple[list[Mistake], str]:
         """The mistakes that give exactly theirs, made at this rule or at one not given before."""
         step = self.trace.step
         for place in (rule.name, *reversed(self.silent)):
             found = [mistake for mistake in MISTAKES[step.name] if place in mistake.at
-                     and not self.differing(given, self.made(self.environment(
-                         [*self.options[0], (step.index(place), mistake)]), rule), mask)]
+                     and self.gives([*self.options[0], (step.index(place), mistake)], rule,
+                                    given, mask)]
             if found:
                 return found, place
         return [], ""

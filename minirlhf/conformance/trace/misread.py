@@ -120,7 +120,7 @@ def shifted(mask, by: int):
 
 def first_eos(tokens, mask, config):
     """The first end-of-sequence token of the row, the last column where there is none."""
-    ends = tokens == config.eos_id
+    ends = tokens == (-1 if config.eos_id is None else config.eos_id)
     ends[:, -1] |= ~ends.any(axis=1)
     return ends & (np.cumsum(ends, axis=1) == 1)
 

@@ -14,7 +14,7 @@ from minirlhf.conformance.trace.misjudged import MISJUDGED
 from minirlhf.conformance.trace.misread import MISREAD
 from minirlhf.conformance.trace.misrewarded import MISREWARDED
 from minirlhf.conformance.trace.misupdated import MISUPDATED
-from minirlhf.conformance.trace.rules import Arrays, Environment, Mistake, Rule, Step, flat
+from minirlhf.conformance.trace.rules import Arrays, Environment, Mistake, Rule, Step, attempt
 from minirlhf.conformance.trace.steps import STEPS
 
 ALL = (*MISREAD, *MISREWARDED, *MISJUDGED, *MISUPDATED)
@@ -35,6 +35,6 @@ MISTAKES = {name: of_step(step) for name, step in STEPS.items()}
 def shows(mistake: Mistake, rule: Rule, step: Step, base: Mapping[str, Any], right: Arrays) -> bool:
     """Whether a mistake made at a rule changes its array on this batch."""
     e = Environment(step, base, changes=[(step.index(rule.name), mistake.changes)])
-    wrong = dict(flat(rule.name, e.compute(rule.name)))
+    wrong = attempt(e, rule) or {}
     mask = base[rule.mask] if rule.mask else True
     return any(differs(wrong[name], right[name], mask) for name in wrong)

@@ -172,6 +172,16 @@ def evaluate(step: Step, base: Mapping[str, Any]) -> tuple[dict[str, np.ndarray]
     return arrays, e
 
 
+def attempt(e: Environment, rule: Rule) -> Arrays | None:
+    """A rule's arrays in an environment with a mistake; None where the mistake cannot be made,
+    as when there is no column two before a token."""
+    try:
+        with np.errstate(all="ignore"):
+            return dict(flat(rule.name, e.compute(rule.name)))
+    except (ValueError, IndexError, ArithmeticError):
+        return None
+
+
 def made_from(e: Environment, rule: Rule) -> list[str]:
     """The arrays, models and settings that an evaluated rule looked up, in a fixed order."""
     known = [*e.base, *(r.name for r in e.step.rules)]

@@ -1,0 +1,104 @@
+"""`minirlhf trace`, and what `minirlhf verify --trace` does: the doors to the traces."""
+
+import json as json_text
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from minirlhf.conformance.trace.folder import (
+    Trace,
+    base_of,
+    read_arrays,
+    read_batch,
+    read_models,
+    read_trace,
+    released,
+    step_named,
+    write_trace_files,
+)
+from minirlhf.conformance.trace.functions import StepSettings
+from minirlhf.conformance.trace.locate import locate
+from minirlhf.conformance.trace.steps import STEPS
+from minirlhf.conformance.trace.told import findings_json, findings_text
+from minirlhf.files import copy_whole, replacing_folder
+from minirlhf.options import parse
+
+
+def verify_trace(path: Path, step: str | Path = "ppo_step", json: bool = False,
+                 rtol: float | None = None) -> int:
+    """Print the first array of `path` that departs from a trace, and what explains it.
+
+    path   a .safetensors or .npz file with arrays under the trace's names, or a folder of one
+    step   a released trace by name, or the folder of one that `minirlhf trace` wrote
+    rtol   the share of an array's largest entry that counts as equal; by default 1e-10 for
+           float64, 1e-4 for float32, 2e-2 for float16
+
+    Returns 0 if all arrays that are given equal the trace's, 1 if one departs.
+    Raises ValueError or OSError for what cannot be read or compared.
+    """
+    trace = read_trace(released(step) if step in STEPS else reference_folder(step))
+    found = locate(trace, read_arrays(path), rtol)
+    print(json_text.dumps(findings_json(found), indent=2, ensure_ascii=False) if json else
+          findings_text(found, trace))
+    return 0 if found.equal else 1
+
+
+def reference_folder(step: str | Path) -> Path:
+    """Raises ValueError for what is neither the name of a step nor a folder."""
+    if not Path(step).is_dir():
+        raise ValueError(f"{step}: neither a released trace ({', '.join(STEPS)}) nor a folder "
+                         "that minirlhf trace wrote")
+    return Path(step)
+
+
+def write_trace(models: Path, batch: Path, to: Path, step: str = "ppo_step",
+                settings: StepSettings | None = None) -> Trace:
+    """Compute a step from models and a batch of one's own; `to` becomes a folder as the released
+    ones are, with a copy of the models.
+
+    Raises FileExistsError if `to` is there already, ValueError or OSError for what cannot be used.
+    """
+    if Path(to).exists():
+        raise FileExistsError(f"{to} is there already; give --to another name")
+    which = step_named(step)
+    found = read_models(models, which)
+    base = base_of(which, found, read_batch(batch, which, found), settings or StepSettings())
+    with replacing_folder(to) as folder:
+        trace = write_trace_files(folder, which, base)
+        for name in found:
+            for file in ("config.json", "model.safetensors"):
+                copy_whole(Path(models) / name / file, folder / name / file)
+    return trace
+
+
+@dataclass(frozen=True)
+class TraceFlags:
+    """Every intermediate array of one update of a small model of yours, by name and in order.
+
+    MODELS holds folders policy, reference, value, reward (as far as the step wants them), each a
+    GPT-2 as save_pretrained writes it.  BATCH holds sequences, sequence_mask, mask, and if they are
+    known old_logprobs and old_values (a reward model's: chosen, chosen_mask, rejected,
+    rejected_mask), as .safetensors or .npz; or as JSON rows of token ids, "prompts" and
+    "responses" ("chosen" and "rejected").  Scores in the batch stand for a reward model.
+    """
+
+    models: tyro.conf.Positional[Path]
+    """folder with the models"""
+    batch: tyro.conf.Positional[Path]
+    """file with the given arrays"""
+    step: Literal["ppo_step", "reward_model_step", "grpo_step"] = "ppo_step"
+    """which update"""
+    to: Path = Path("trace")
+    """the folder that is written"""
+    settings: Annotated[StepSettings, tyro.conf.arg(name="")] = field(default_factory=StepSettings)
+
+
+def trace(argv: Sequence[str]) -> None:
+    """Parse the flags and write the trace."""
+    args = parse(TraceFlags, "minirlhf trace", None, argv)
+    made = write_trace(args.models, args.batch, args.to, args.step, args.settings)
+    print(f"written to {args.to}: {len(made.arrays)} arrays; trace.json has their order and "
+          "formulas")
