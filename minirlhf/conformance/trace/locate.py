@@ -178,13 +178,14 @@ class Search:
 def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
     """Compare another system's arrays with a trace.
 
-    theirs  arrays under the trace's names, as many of them as there are
+    theirs  arrays under the trace's names, as many of them as there are; a number may be (1,)
     rtol    the share of an array's largest entry that counts as equal; by default it goes by the
             coarsest dtype among theirs
 
     Raises ValueError if not one name is known, or an array holds no numbers.
     """
-    known = {name: x for name, x in theirs.items() if name in trace.arrays}
+    known = {name: x.reshape(()) if x.size == 1 and trace.arrays[name].ndim == 0 else x
+             for name, x in theirs.items() if name in trace.arrays}
     if not known:
         raise ValueError(
             f"not one array has a name of a {trace.step.name}; there are "

@@ -100,7 +100,7 @@ def findings_text(found: Findings, trace: Trace) -> str:
 def verdict_json(v: Verdict) -> dict:
     """The parts of a verdict that say something; NaN and infinities, which JSON lacks, as text."""
     off = v.off and {name: str(x) if isinstance(x, float) and not isfinite(x) else x
-                     for name, x in asdict(v.off).items()}
+                     for name, x in (asdict(v.off) | {"index": list(v.off.index)}).items()}
     told = {"name": v.name, "verdict": v.verdict, "given": v.given, "of": v.of, "array": v.array,
             "shape": v.shape and {"theirs": list(v.shape[0]), "ours": list(v.shape[1])},
             "off": off, "made_at": v.made_at, "relations": list(v.relations),
