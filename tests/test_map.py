@@ -118,8 +118,8 @@ def wrong_command(line: str) -> str | None:
         kind, *argv = argv
     if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
-    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", "trace", *pipeline.STAGES,
-                    *ALGORITHMS):
+    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", "trace",
+                    *pipeline.STAGES, *ALGORITHMS):
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
     default = (chat.Flags(tyro.MISSING) if kind == "chat"

@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from minirlhf.conformance.trace.batch import read_arrays, read_batch
 from minirlhf.conformance.trace.folder import (
     Trace,
     base_of,
-    read_arrays,
-    read_batch,
     read_models,
     read_trace,
     released,

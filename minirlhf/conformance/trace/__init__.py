@@ -17,8 +17,12 @@ under these names, in safetensors or as .npz.  `minirlhf verify --trace FILE` th
 *first* array that departs; what merely follows from it is not blamed.
 
     rules      a step as a list of named rules, and the environment that evaluates them
-    steps      the three steps, of the package's own functions
-    mistakes   what known mistakes would compute instead
-    locate     the first array that departs, where, by how much, and what explains it
-    folder     reading and writing all of this
+    functions  the package's own functions, by the names under which rules look them up
+    steps      the three steps
+    misread, misrewarded, misjudged, misupdated, mistakes
+               what known mistakes would compute instead
+    batch, folder
+               reading and writing all of this
+    compare, locate, told
+               the first array that departs, where, by how much, and what explains it
 """

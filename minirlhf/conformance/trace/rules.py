@@ -132,7 +132,12 @@ class Environment:
         return overlaid(self.compute(name), name, given)
 
     def compute(self, name: str) -> Any:
-        """The array of a rule, whether or not it is known; what it is made from may be known."""
+        """The array of a rule, whether or not it is known; what it is made from may be known.
+
+        One that the batch gives in place of a model is not computed.
+        """
+        if name in self.base:
+            return self.base[name]
         rule = self._rules[name]
         self._stack.append(name)
         self.reads[name] = set(rule.through)
