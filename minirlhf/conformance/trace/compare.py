@@ -84,7 +84,7 @@ def relations(theirs: np.ndarray, ours: np.ndarray, mask, rtol: float) -> list[s
             found.append(f"it is ours plus {(a - w).mean():.6g}")
     elif w.size == 1 and w[0]:
         found.append(f"it is ours times {a[0] / w[0]:.6g}")
-    return found + moved(theirs, ours, mask, rtol) + reordered(theirs, ours, mask, rtol)
+    return found + moved(theirs, ours, mask, rtol)
 
 
 def moved(theirs: np.ndarray, ours: np.ndarray, mask, rtol: float) -> list[str]:
@@ -105,8 +105,9 @@ def moved(theirs: np.ndarray, ours: np.ndarray, mask, rtol: float) -> list[str]:
 
 def reordered(theirs: np.ndarray, ours: np.ndarray, mask, rtol: float) -> list[str]:
     """Whether the rows are ours in another order."""
-    if ours.ndim == 0 or len(ours) < 2:
+    if ours.ndim == 0 or len(ours) < 2 or theirs.shape != ours.shape:
         return []
+    rtol *= 10
     counts = np.broadcast_to(np.asarray(mask), ours.shape)
     wanted = [np.where(c, row, 0.0) for row, c in zip(ours, counts, strict=True)]
     given = [np.where(c, row, 0.0) for row, c in zip(theirs, counts, strict=True)]

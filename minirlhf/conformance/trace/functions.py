@@ -57,7 +57,7 @@ class StepSettings:
 
 # --- what the models say -------------------------------------------------------------------------
 
-def R(e) -> int:
+def longest(e) -> int:
     """The longest response."""
     return e["mask"].shape[1]
 
@@ -68,11 +68,11 @@ def logits_of(e, params, config):
 
 def logprobs_of(e, params, config):
     z = e["logits_of"](e, params, config)
-    return token_logprobs(z, e["sequences"], e["temperature"])[:, -R(e):]
+    return token_logprobs(z, e["sequences"], e["temperature"])[:, -longest(e):]
 
 
 def entropy_of(e, params, config):
-    z = e["logits_of"](e, params, config)[:, -R(e) - 1:-1]
+    z = e["logits_of"](e, params, config)[:, -longest(e) - 1:-1]
     return entropy(z / e["temperature"], e["mask"])
 
 
@@ -82,7 +82,7 @@ def head_of(e, params, config, tokens, mask):
 
 def values_of(e, params, config):
     head = e["head_of"](e, params, config, e["sequences"], e["sequence_mask"])
-    return head[:, -R(e) - 1:-1]
+    return head[:, -longest(e) - 1:-1]
 
 
 def scores_of(e, params, config, tokens, mask):

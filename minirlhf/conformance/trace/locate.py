@@ -19,6 +19,7 @@ from minirlhf.conformance.trace.compare import (
     differs,
     places,
     relations,
+    reordered,
     tolerance_of,
 )
 from minirlhf.conformance.trace.folder import Trace
@@ -34,6 +35,7 @@ class Verdict:
                departure that nothing explains; "not given"
     given, of  how many of its arrays came
     array      the first of its arrays that departs, and how: `shape` (theirs, ours) or `off`
+    wrong      all of its arrays that do
     mistakes   the known mistakes that give exactly theirs; `made_at`, where
     relations  what else explains it, in words
     """
@@ -42,6 +44,7 @@ class Verdict:
     given: int
     of: int
     array: str | None = None
+    wrong: tuple[str, ...] = ()
     shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     off: Departure | None = None
     mistakes: tuple[Mistake, ...] = ()
@@ -95,11 +98,11 @@ class Search:
         name = wrong[0]
         x, ours = given[name], self.trace.arrays[name]
         return Verdict(
-            rule.name, kind, len(given), len(names), name,
+            rule.name, kind, len(given), len(names), name, tuple(wrong),
             None if x.shape == ours.shape else (x.shape, ours.shape),
             departure(x, ours, mask, self.rtol) if x.shape == ours.shape else None,
             tuple(mistakes), made_at or None,
-            self.common_relations(given, mask))
+            self.common_relations({name: given[name] for name in wrong}, mask))
 
     def differing(self, given: Arrays, ours: Mapping[str, np.ndarray], mask) -> list[str]:
         """The arrays that differ; in a tree, entries are measured by the largest of all too."""
@@ -163,29 +166,36 @@ class Search:
             else:
                 self.suspects.add(rule.name)
 
-    def common_relations(self, given: Arrays, mask) -> tuple[str, ...]:
-        """What holds for every array of a rule (one factor for a whole gradient), and where a
-        single one departs."""
+    def common_relations(self, wrong: Arrays, mask) -> tuple[str, ...]:
+        """What holds for every array that departs, as one factor for a whole gradient; and where a
+        single one does."""
         found = [relations(x, self.trace.arrays[name], mask, self.rtol)
-                 for name, x in given.items() if len(given) == 1 or x.size > 1]
+                 for name, x in wrong.items()]
         told = [words for words in found[0] if all(words in other for other in found)]
-        if len(given) == 1 and "sequence_mask" in self.trace.base:
-            name, x = next(iter(given.items()))
-            told += places(x, self.trace.arrays[name], self.trace.base, self.rtol)
+        if len(wrong) == 1:
+            name, x = next(iter(wrong.items()))
+            told += reordered(x, self.trace.arrays[name], mask, self.rtol)
+            if "sequence_mask" in self.trace.base:
+                told += places(x, self.trace.arrays[name], self.trace.base, self.rtol)
         return tuple(told)
 
 
 def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
     """Compare another system's arrays with a trace.
 
-    theirs  arrays under the trace's names, as many of them as there are; a number may be (1,)
+    theirs  arrays under the trace's names, as many of them as there are; a number may be (1,),
+            and a parameter's name may have the prefix "transformer."
     rtol    the share of an array's largest entry that counts as equal; by default it goes by the
             coarsest dtype among theirs
 
     Raises ValueError if not one name is known, or an array holds no numbers.
     """
-    known = {name: x.reshape(()) if x.size == 1 and trace.arrays[name].ndim == 0 else x
-             for name, x in theirs.items() if name in trace.arrays}
+    known = {}
+    for name, x in theirs.items():
+        name = name.replace(".transformer.", ".", 1)          # the prefix that transformers has
+        if name in trace.arrays:
+            number = x.size == 1 and trace.arrays[name].ndim == 0
+            known[name] = x.reshape(()) if number else x
     if not known:
         raise ValueError(
             f"not one array has a name of a {trace.step.name}; there are "
@@ -201,5 +211,6 @@ def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
     return Findings(
         trace.step.name, tuple(replace(v, mistakes=tuple(m for m in v.mistakes if id(m) in left))
                                for v in verdicts),
-        tuple(name for name in theirs if name not in trace.arrays), search.rtol,
-        str(coarsest.dtype))
+        tuple(name for name in theirs
+              if name.replace(".transformer.", ".", 1) not in trace.arrays),
+        search.rtol, str(coarsest.dtype))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minirlhf.autograd import value
-from minirlhf.conformance.trace.functions import R
+from minirlhf.conformance.trace.functions import longest
 from minirlhf.conformance.trace.rules import Mistake
 from minirlhf.ops import (
     causal_attention,
@@ -54,36 +54,37 @@ def chosen(z, tokens, temperature):
 
 def shift_missing(e, params, config):
     z = e["logits_of"](e, params, config)
-    return chosen(z[:, -R(e):], e["sequences"][:, -R(e):], e["temperature"])
+    return chosen(z[:, -longest(e):], e["sequences"][:, -longest(e):], e["temperature"])
 
 
 def shifted_twice(e, params, config):
     z = e["logits_of"](e, params, config)
-    return chosen(z[:, -R(e) - 2:-2], e["sequences"][:, -R(e):], e["temperature"])
+    return chosen(z[:, -longest(e) - 2:-2], e["sequences"][:, -longest(e):], e["temperature"])
 
 
 def labels_one_early(e, params, config):
     z = e["logits_of"](e, params, config)
-    return chosen(z[:, -R(e) - 1:-1], e["sequences"][:, -R(e) - 1:-1], e["temperature"])
+    return chosen(z[:, -longest(e) - 1:-1], e["sequences"][:, -longest(e) - 1:-1], e["temperature"])
 
 
 def temperature_multiplied(e, params, config):
     z = e["logits_of"](e, params, config)
-    return token_logprobs(z, e["sequences"], 1 / e["temperature"])[:, -R(e):]
+    return token_logprobs(z, e["sequences"], 1 / e["temperature"])[:, -longest(e):]
 
 
 def tempered_after_softmax(e, params, config):
     z = e["logits_of"](e, params, config)
-    return token_logprobs(z, e["sequences"])[:, -R(e):] / e["temperature"]
+    return token_logprobs(z, e["sequences"])[:, -longest(e):] / e["temperature"]
 
 
 def softmax_missing(e, params, config):
-    z = e["logits_of"](e, params, config)[:, -R(e) - 1:-1] / e["temperature"]
-    return sum_(where(np.arange(z.shape[-1]) == e["sequences"][:, -R(e):, None], z, 0), axis=-1)
+    z = e["logits_of"](e, params, config)[:, -longest(e) - 1:-1] / e["temperature"]
+    sampled = np.arange(z.shape[-1]) == e["sequences"][:, -longest(e):, None]       # (B, R, V)
+    return sum_(where(sampled, z, 0), axis=-1)
 
 
 def token_entropies(e, params, config):
-    z = e["logits_of"](e, params, config)[:, -R(e) - 1:-1] / e["temperature"]
+    z = e["logits_of"](e, params, config)[:, -longest(e) - 1:-1] / e["temperature"]
     log_p = log_softmax(z)
     return sum_(mul(exp(log_p), -log_p), axis=-1)
 
@@ -100,7 +101,7 @@ def entropy_of_the_sampled(e, params, config):
 # --- values and scores ---------------------------------------------------------------------------
 
 def values_one_late(e, params, config):
-    return e["head_of"](e, params, config, e["sequences"], e["sequence_mask"])[:, -R(e):]
+    return e["head_of"](e, params, config, e["sequences"], e["sequence_mask"])[:, -longest(e):]
 
 
 def at(where_read):

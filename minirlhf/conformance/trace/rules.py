@@ -104,6 +104,7 @@ class Environment:
 
     def __post_init__(self):
         self._rules = {rule.name: rule for rule in self.step.rules}
+        self._index = {name: i for i, name in enumerate(self._rules)}
         self._values: dict[str, Any] = {}
         self._stack: list[str] = []
 
@@ -113,7 +114,7 @@ class Environment:
     def __getitem__(self, name: str) -> Any:
         if self._stack:
             self.reads[self._stack[-1]].add(name)
-            now = self.step.index(self._stack[-1])
+            now = self._index[self._stack[-1]]
             for start, changed in reversed(self.changes):
                 if start <= now and name in changed:
                     return changed[name]

@@ -41,6 +41,9 @@ def departure_lines(verdict: Verdict, trace: Trace) -> list[str]:
         lines.append(f"  it has shape {theirs} instead of {ours}{shape_hint(theirs, ours, trace)}")
     else:
         lines.append("  " + off_text(verdict.off, where))
+    if verdict.of > 1:
+        lines.append(f"  {len(verdict.wrong)} of its {verdict.given} arrays depart"
+                     + f": {shortened(verdict)}" * (len(verdict.wrong) < verdict.given))
     lines += [f"  {words}" for words in verdict.relations]
     made_at = "" if verdict.made_at == verdict.name else f", made at {verdict.made_at}"
     for i, mistake in enumerate(verdict.mistakes):
@@ -51,6 +54,11 @@ def departure_lines(verdict: Verdict, trace: Trace) -> list[str]:
     if not verdict.mistakes:
         lines.append("  no mistake in the list gives this")
     return lines
+
+
+def shortened(verdict: Verdict) -> str:
+    names = [name.removeprefix(verdict.name + ".") for name in verdict.wrong]
+    return ", ".join(names[:6]) + ", …" * (len(names) > 6)
 
 
 def shape_hint(theirs: tuple, ours: tuple, trace: Trace) -> str:
@@ -102,6 +110,7 @@ def verdict_json(v: Verdict) -> dict:
     off = v.off and {name: str(x) if isinstance(x, float) and not isfinite(x) else x
                      for name, x in (asdict(v.off) | {"index": list(v.off.index)}).items()}
     told = {"name": v.name, "verdict": v.verdict, "given": v.given, "of": v.of, "array": v.array,
+            "wrong": list(v.wrong) if v.of > 1 else None,
             "shape": v.shape and {"theirs": list(v.shape[0]), "ours": list(v.shape[1])},
             "off": off, "made_at": v.made_at, "relations": list(v.relations),
             "mistakes": [{"flag": m.flag, "says": m.says} for m in v.mistakes]}
