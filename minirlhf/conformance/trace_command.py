@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from minirlhf.conformance.trace.batch import read_arrays, read_batch
@@ -20,29 +21,41 @@ from minirlhf.conformance.trace.folder import (
 )
 from minirlhf.conformance.trace.functions import StepSettings
 from minirlhf.conformance.trace.locate import locate
+from minirlhf.conformance.trace.rules import Arrays
 from minirlhf.conformance.trace.steps import STEPS
 from minirlhf.conformance.trace.told import findings_json, findings_text
 from minirlhf.files import copy_whole, replacing_folder
 from minirlhf.options import parse
 
 
-def verify_trace(path: Path, step: str | Path = "ppo_step", json: bool = False,
+def verify_trace(path: Path, step: str | Path | None = None, json: bool = False,
                  rtol: float | None = None) -> int:
     """Print the first array of `path` that departs from a trace, and what explains it.
 
     path   a .safetensors or .npz file with arrays under the trace's names, or a folder of one
-    step   a released trace by name, or the folder of one that `minirlhf trace` wrote
+    step   a released trace by name, or the folder of one that `minirlhf trace` wrote; by default
+           the released one that has most of the arrays, by name and shape
     rtol   the share of an array's largest entry that counts as equal; by default 1e-10 for
            float64, 1e-4 for float32, 2e-2 for float16
 
     Returns 0 if all arrays that are given equal the trace's, 1 if one departs.
     Raises ValueError or OSError for what cannot be read or compared.
     """
-    trace = read_trace(released(step) if step in STEPS else reference_folder(step))
-    found = locate(trace, read_arrays(path), rtol)
+    theirs = read_arrays(path)
+    trace = (likeliest(theirs) if step is None else
+             read_trace(released(step) if step in STEPS else reference_folder(step)))
+    found = locate(trace, theirs, rtol)
     print(json_text.dumps(findings_json(found), indent=2, ensure_ascii=False) if json else
           findings_text(found, trace))
     return 0 if found.equal else 1
+
+
+def likeliest(theirs: Arrays) -> Trace:
+    """The released trace that shares most names and shapes with these arrays."""
+    def shared(trace: Trace) -> int:
+        return sum(np.shape(theirs[name]) == x.shape for name, x in trace.arrays.items()
+                   if name in theirs)
+    return max((read_trace(released(name)) for name in STEPS), key=shared)
 
 
 def reference_folder(step: str | Path) -> Path:
@@ -84,9 +97,9 @@ class TraceFlags:
     "responses" ("chosen" and "rejected").  Scores in the batch stand for a reward model.
     """
 
-    models: tyro.conf.Positional[Path]
+    models: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODELS")]
     """folder with the models"""
-    batch: tyro.conf.Positional[Path]
+    batch: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BATCH")]
     """file with the given arrays"""
     step: Literal["ppo_step", "reward_model_step", "grpo_step"] = "ppo_step"
     """which update"""

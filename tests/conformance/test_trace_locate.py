@@ -5,6 +5,7 @@ Mistakes are made in the longhand steps, which share no formula with the table o
 
 import json
 
+import longhand_step
 import numpy as np
 import pytest
 from longhand_step import LONGHAND, updated
@@ -181,6 +182,20 @@ def test_two_mistakes_are_both_named_and_the_first_comes_first():
                                                                    "half-missing"]
 
 
+def test_the_conventions_of_one_system_are_named_one_by_one():
+    """TRL's PPO: the score one past the end, n − 1 below the variance; and a mean of row means."""
+    base = TRACES["ppo_step"].base
+    theirs = longhand_step.ppo(base, "score at the first pad")
+    theirs["whitened_advantages"] = longhand_step.whitened(base, theirs["advantages"], "ddof 1")
+    theirs |= longhand_step.policy_part(base, theirs, theirs["whitened_advantages"],
+                                        "mean of row means")
+    found = locate(TRACES["ppo_step"], theirs)
+    assert [(v.name, *flags(v)) for v in found.verdicts if v.verdict == "departs"] == [
+        ("rewards", "score-at-the-first-pad"),
+        ("whitened_advantages", "whitened-with-n-minus-one"), ("policy_loss", "mean-of-row-means")]
+    assert "unsettled" not in [v.verdict for v in found.verdicts]
+
+
 # --- unknown ones --------------------------------------------------------------------------------
 
 def test_what_is_computed_rightly_from_a_wrong_array_follows():
@@ -315,6 +330,12 @@ def test_all_equal_is_status_0_and_a_departure_is_status_1(tmp_path, capsys):
     assert "First departs:\nscores" in told and "it is ours times 2" in told
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_the_step_is_known_by_the_names_and_shapes(step, capsys):
+    assert trace_command.verify_trace(released(step)) == 0
+    assert capsys.readouterr().out.startswith(f"{step}: ")
+
+
 def test_a_folder_stands_for_its_one_file(tmp_path):
     assert trace_command.verify_trace(released("grpo_step"), "grpo_step") == 0
     saved(tmp_path / "mine.safetensors", singles("grpo_step"))
@@ -394,7 +415,8 @@ def test_a_tolerance_may_be_given():
 
 @pytest.mark.parametrize("arrays, message", [
     ({"loss": np.zeros(2)}, "not one array has a name of a ppo_step; there are logprobs"),
-    ({"scores": np.array(["a"])}, "scores must be numbers, got <U1")])
+    ({"scores": np.array(["a"])}, "scores must be an array of numbers, got <U1"),
+    ({"scores": [[1.0], [1.0, 2.0]]}, "scores must be an array of numbers, got object")])
 def test_a_file_without_a_known_name_or_without_numbers_is_a_mistake(arrays, message):
     with pytest.raises(ValueError, match=message):
         locate(TRACES["ppo_step"], arrays)

@@ -190,12 +190,13 @@ def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
 
     Raises ValueError if not one name is known, or an array holds no numbers.
     """
+    names = {name: name.replace(".transformer.", ".", 1) for name in theirs}    # their prefix
     known = {}
     for name, x in theirs.items():
-        name = name.replace(".transformer.", ".", 1)          # the prefix that transformers has
-        if name in trace.arrays:
-            number = x.size == 1 and trace.arrays[name].ndim == 0
-            known[name] = x.reshape(()) if number else x
+        ours = trace.arrays.get(names[name])
+        if ours is not None:
+            x = np.asarray(x) if isinstance(x, np.ndarray | float | int) else np.array(None)
+            known[names[name]] = x.reshape(()) if x.size == 1 and ours.ndim == 0 else x
     if not known:
         raise ValueError(
             f"not one array has a name of a {trace.step.name}; there are "
@@ -203,7 +204,7 @@ def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
             f"{', '.join(list(theirs)[:8]) or 'nothing'}")
     for name, x in known.items():
         if x.dtype.kind not in "fiu":
-            raise ValueError(f"{name} must be numbers, got {x.dtype}")
+            raise ValueError(f"{name} must be an array of numbers, got {x.dtype}")
     coarsest = max(known.values(), key=tolerance_of)
     search = Search(trace, known, tolerance_of(coarsest) if rtol is None else rtol)
     verdicts = [search.verdict(rule) for rule in trace.step.rules]
@@ -211,6 +212,5 @@ def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
     return Findings(
         trace.step.name, tuple(replace(v, mistakes=tuple(m for m in v.mistakes if id(m) in left))
                                for v in verdicts),
-        tuple(name for name in theirs
-              if name.replace(".transformer.", ".", 1) not in trace.arrays),
-        search.rtol, str(coarsest.dtype))
+        tuple(name for name in theirs if names[name] not in trace.arrays), search.rtol,
+        str(coarsest.dtype))
