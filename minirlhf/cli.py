@@ -11,10 +11,10 @@ from functools import partial
 from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.agreement_command import agreement
 from minirlhf.arrays import keep_freed_memory
-from minirlhf.conformance.trace_command import trace
 from minirlhf.labelling.command import label
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.trace_command import trace
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]

@@ -18,10 +18,10 @@ import tyro
 
 from minirlhf import chat, options, pipeline
 from minirlhf.agreement_command import Agreement
-from minirlhf.conformance.trace_command import TraceFlags
 from minirlhf.labelling.command import Label
 from minirlhf.refusals_command import Refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.trace_command import TraceFlags
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -1,13 +1,9 @@
-"""`minirlhf trace`, and what `minirlhf verify --trace` does: the doors to the traces."""
+"""What `minirlhf trace` and `minirlhf verify --trace` do."""
 
 import json as json_text
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 
 from minirlhf.conformance.trace.batch import read_arrays, read_batch
 from minirlhf.conformance.trace.folder import (
@@ -25,7 +21,6 @@ from minirlhf.conformance.trace.rules import Arrays
 from minirlhf.conformance.trace.steps import STEPS
 from minirlhf.conformance.trace.told import findings_json, findings_text
 from minirlhf.files import copy_whole, replacing_folder
-from minirlhf.options import parse
 
 
 def verify_trace(path: Path, step: str | Path | None = None, json: bool = False,
@@ -84,33 +79,3 @@ def write_trace(models: Path, batch: Path, to: Path, step: str = "ppo_step",
             for file in ("config.json", "model.safetensors"):
                 copy_whole(Path(models) / name / file, folder / name / file)
     return trace
-
-
-@dataclass(frozen=True)
-class TraceFlags:
-    """Every intermediate array of one update of a small model of yours, by name and in order.
-
-    MODELS holds folders policy, reference, value, reward (as far as the step wants them), each a
-    GPT-2 as save_pretrained writes it.  BATCH holds sequences, sequence_mask, mask, and if they are
-    known old_logprobs and old_values (a reward model's: chosen, chosen_mask, rejected,
-    rejected_mask), as .safetensors or .npz; or as JSON rows of token ids, "prompts" and
-    "responses" ("chosen" and "rejected").  Scores in the batch stand for a reward model.
-    """
-
-    models: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODELS")]
-    """folder with the models"""
-    batch: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BATCH")]
-    """file with the given arrays"""
-    step: Literal["ppo_step", "reward_model_step", "grpo_step"] = "ppo_step"
-    """which update"""
-    to: Path = Path("trace")
-    """the folder that is written"""
-    settings: Annotated[StepSettings, tyro.conf.arg(name="")] = field(default_factory=StepSettings)
-
-
-def trace(argv: Sequence[str]) -> None:
-    """Parse the flags and write the trace."""
-    args = parse(TraceFlags, "minirlhf trace", None, argv)
-    made = write_trace(args.models, args.batch, args.to, args.step, args.settings)
-    print(f"written to {args.to}: {len(made.arrays)} arrays; trace.json has their order and "
-          "formulas")

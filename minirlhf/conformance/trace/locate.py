@@ -195,7 +195,7 @@ def locate(trace: Trace, theirs: Arrays, rtol: float | None = None) -> Findings:
     for name, x in theirs.items():
         ours = trace.arrays.get(names[name])
         if ours is not None:
-            x = np.asarray(x) if isinstance(x, np.ndarray | float | int) else np.array(None)
+            x = np.array(None) if isinstance(x, list) else np.asarray(x)     # unequal rows
             known[names[name]] = x.reshape(()) if x.size == 1 and ours.ndim == 0 else x
     if not known:
         raise ValueError(
