@@ -136,7 +136,7 @@ LOGPROBS = ("logprobs", "ref_logprobs")
 SCORES = ("scores", "chosen_scores", "rejected_scores")
 
 MISREAD = [
-    Mistake("positions-count-pads", EVERY_HEAD,
+    Mistake("positions-of-columns", EVERY_HEAD,
             "a token's position is its column, pads counted",
             reading(lambda p, c, tokens, mask: forward(p, c, tokens, mask, columns(tokens)))),
     Mistake("pads-attended", EVERY_HEAD, "attention reads the pads before the prompt",
@@ -163,7 +163,7 @@ MISREAD = [
             {"logprobs_of": shifted_twice}),
     Mistake("tokens-one-early", LOGPROBS, "the log-probs are those of the token before",
             {"logprobs_of": labels_one_early}),
-    Mistake("entropy-over-pads", ("entropy",), "pads count in the mean",
+    Mistake("mask-ignored", ("entropy",), "pads count in the mean",
             {"entropy_of": entropy_over_pads}),
     Mistake("entropy-of-the-sampled", ("entropy",),
             "−log p of the sampled tokens stands for the entropy",
@@ -171,10 +171,10 @@ MISREAD = [
     Mistake("values-one-late", ("values",),
             "a value is read at its token, not one column before: it has seen the token",
             {"values_of": values_one_late}),
-    Mistake("score-read-at-a-pad", SCORES,
+    Mistake("token-after-the-last", SCORES,
             "the score is read one column past the end, or in the last one: at a pad",
             at(lambda tokens, mask, config: shifted(mask, 1))),
-    Mistake("score-read-before-the-end", SCORES,
+    Mistake("token-before-the-last", SCORES,
             "the score is read one column before the last token",
             at(lambda tokens, mask, config: shifted(mask, -1))),
     Mistake("score-read-at-the-first-eos", SCORES,

@@ -95,6 +95,13 @@ def whitened(e, scale: Callable, over=None):
     return masked(e, (a - mean) * scale(variance, n))
 
 
+def off_centre(e):
+    """The mean of all slots, the variance around it of the real ones."""
+    a = masked(e, e["advantages"])
+    centred = masked(e, a - a.mean())
+    return centred * ((centred * centred).sum() / e["mask"].sum() + 1e-8) ** -0.5
+
+
 def row_by_row(e):
     return np.concatenate([whiten(a[None], m[None])
                            for a, m in zip(e["advantages"], e["mask"], strict=True)])
@@ -166,8 +173,8 @@ MISREWARDED = [
     Mistake("gamma-missing-in-delta", ("advantages",), "δ = r + V_{t+1} − V_t, without γ",
             {"advantages_of": lambda e: recursion(
                 e, lambda r, v, following, gamma: r + following - v)}),
-    Mistake("gamma-ignored", ("advantages",), "γ is 1", {"gamma": 1.0}),
-    Mistake("lambda-ignored", ("advantages",), "λ is 1, or left out of the decay",
+    Mistake("gamma-missing", ("advantages",), "γ is 1", {"gamma": 1.0}),
+    Mistake("decay-without-lambda", ("advantages",), "δs decay by γ alone, as with λ = 1",
             {"lam": 1.0}),
     Mistake("one-step-only", ("advantages",), "λ is 0: the advantage is δ alone", {"lam": 0.0}),
     Mistake("decay-without-gamma", ("advantages",), "δs decay by λ, not by γλ",
@@ -195,9 +202,16 @@ MISREWARDED = [
             {"whiten_of": lambda e: whitened(e, lambda v, n: v ** -0.5)}),
     Mistake("divided-by-the-variance", ("whitened_advantages",), "divided by σ², not by σ",
             {"whiten_of": lambda e: whitened(e, lambda v, n: 1 / (v + 1e-8))}),
-    Mistake("mean-not-subtracted", ("whitened_advantages",), "scaled, but not shifted to mean 0",
+    Mistake("mean-not-subtracted", ("whitened_advantages",), "scaled, but not shifted",
+            {"whiten_of": lambda e: masked(e, e["advantages"] * (
+                e["advantages"][e["mask"]].var() + 1e-8) ** -0.5)}),
+    Mistake("mean-added-back", ("whitened_advantages",),
+            "the mean stays what it was, as rewards are whitened",
             {"whiten_of": lambda e: whiten(e["advantages"], e["mask"], shift_mean=False)}),
     Mistake("mean-over-pads", ("whitened_advantages",),
+            "pads count as zeros in the mean, and not in the variance",
+            {"whiten_of": off_centre}),
+    Mistake("whitened-over-pads", ("whitened_advantages",),
             "pads count as zeros in the mean and the variance",
             {"whiten_of": lambda e: whitened(e, lambda v, n: (v + 1e-8) ** -0.5,
                                              np.ones_like(e["mask"]))}),
@@ -225,7 +239,7 @@ MISREWARDED = [
     Mistake("groups-strided", ("group_advantages",),
             "rows of one group are sought a stride apart, not one after another",
             {"group_of": strided}),
-    Mistake("advantages-whitened-again", ("advantages",),
+    Mistake("whitened-again", ("advantages",),
             "the group's advantages are whitened over the batch once more",
             {"spread_of": lambda e: whiten(masked(e, e["group_advantages"][:, None]), e["mask"])}),
     Mistake("spread-over-the-tokens", ("advantages",),

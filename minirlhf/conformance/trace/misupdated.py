@@ -97,6 +97,8 @@ MISUPDATED = [
             {"norm_of": lambda e, grads: grads.flat @ grads.flat}),
     Mistake("norm-of-the-largest", NORM, "the largest entry stands for the norm",
             {"norm_of": lambda e, grads: abs(grads.flat).max()}),
+    Mistake("norm-of-the-mean-square", NORM, "the mean of the squares stands for their sum",
+            {"norm_of": lambda e, grads: ((grads.flat ** 2).mean()) ** 0.5}),
     Mistake("norm-after-clipping", NORM, "the norm is measured after clipping",
             {"norm_of": lambda e, grads: clip_by_global_norm(
                 clip_by_global_norm(grads, e["max_grad_norm"])[0], np.inf)[1]}),
