@@ -1,6 +1,7 @@
 """Laws of the released traces: complete, in order, right by longhand, and far from every corner."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import response_logprobs, response_values, score_replies
 from minirlhf.tokens import strip
 
+PAGE = Path(__file__).parents[2] / "docs" / "traces.md"
 TRACES = {name: read_trace(released(name)) for name in STEPS}
 TOLD = {name: json.loads((released(name) / "trace.json").read_text(encoding="utf-8"))
         for name in STEPS}
@@ -96,6 +98,12 @@ def test_the_trace_is_what_the_package_computes_today(step):
         assert_close(x, trace.arrays[name], rtol=0,
                      atol=1e-12 * max(1e-3, abs(trace.arrays[name]).max()), message=name)
     assert description(trace.step, trace.base, trace.arrays, e) == TOLD[step]
+
+
+def test_the_page_about_traces_is_what_is_computed_today(monkeypatch):
+    monkeypatch.syspath_prepend(str(PAGE.parents[1] / "scripts"))
+    from traces.page import page
+    assert PAGE.read_text(encoding="utf-8") == page()
 
 
 # --- right ---------------------------------------------------------------------------------------

@@ -403,8 +403,8 @@ def test_mistakes_are_named_in_float32_too(wrong):
     theirs = {name: np.asarray(x, np.float32)
               for name, x in LONGHAND["ppo_step"](TRACES["ppo_step"].base, wrong).items()}
     found = locate(TRACES["ppo_step"], theirs)
-    assert (found.first.name, *flags(found.first)) == WRONG["ppo_step"][wrong]
-    assert departing(found) == [found.first.name]
+    where, flag = WRONG["ppo_step"][wrong]               # two that differ by an ε are both named
+    assert departing(found) == [where] and flag in flags(found.first)
 
 
 def test_a_tolerance_may_be_given():

@@ -19,7 +19,7 @@ under these names, in safetensors or as .npz.  `minirlhf verify --trace FILE` th
     rules      a step as a list of named rules, and the environment that evaluates them
     functions  the package's own functions, by the names under which rules look them up
     steps      the three steps
-    misread, misrewarded, misjudged, misupdated, mistakes
+    misread, misrewarded, misgrouped, misjudged, misupdated, mistakes
                what known mistakes would compute instead
     batch, folder
                reading and writing all of this

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from minirlhf.conformance.trace.compare import differs
+from minirlhf.conformance.trace.misgrouped import MISGROUPED
 from minirlhf.conformance.trace.misjudged import MISJUDGED
 from minirlhf.conformance.trace.misread import MISREAD
 from minirlhf.conformance.trace.misrewarded import MISREWARDED
@@ -17,7 +18,7 @@ from minirlhf.conformance.trace.misupdated import MISUPDATED
 from minirlhf.conformance.trace.rules import Arrays, Environment, Mistake, Rule, Step, attempt
 from minirlhf.conformance.trace.steps import STEPS
 
-ALL = (*MISREAD, *MISREWARDED, *MISJUDGED, *MISUPDATED)
+ALL = (*MISREAD, *MISREWARDED, *MISGROUPED, *MISJUDGED, *MISUPDATED)
 
 
 def of_step(step: Step) -> tuple[Mistake, ...]:

@@ -9,8 +9,7 @@ from minirlhf.conformance.trace.locate import Findings, Verdict
 from minirlhf.conformance.vectors import notes
 
 ROWS = {"B": "row", "N": "pair"}
-WORDS = {"equal": "equal", "follows": "follows", "departs": "DEPARTS", "unsettled": "unsettled",
-         "not given": "–"}
+WORDS = {"equal": "equal", "follows": "follows", "departs": "DEPARTS", "unsettled": "unsettled"}
 
 
 def place(verdict: Verdict, shape: str) -> str:
@@ -75,13 +74,16 @@ def shape_hint(theirs: tuple, ours: tuple, trace: Trace) -> str:
 
 
 def findings_text(found: Findings, trace: Trace) -> str:
-    width = max(len(v.name) for v in found.verdicts)
-    given = sum(v.given for v in found.verdicts)
+    came = [v for v in found.verdicts if v.given]
+    width = max(len(v.name) for v in came)
+    given = sum(v.given for v in came)
     lines = [f"{found.step}: {given} of {len(trace.arrays)} arrays given, in {found.dtype}; equal "
              f"is within {found.rtol:g} of an array's largest entry", ""]
-    for v in found.verdicts:
-        part = f"{v.given} of {v.of} arrays" if v.of > 1 and v.given else ""
+    for v in came:
+        part = f"{v.given} of {v.of} arrays" if v.of > 1 else ""
         lines.append(f"  {v.name:<{width}}  {WORDS[v.verdict]:<9}  {part}".rstrip())
+    if len(came) < len(found.verdicts):
+        lines.append(f"  and {len(found.verdicts) - len(came)} that were not given")
     lines.append("")
     first = found.first
     if found.equal:
