@@ -1,6 +1,7 @@
 """Laws of the released traces: complete, in order, right by longhand, and far from every corner."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from minirlhf.conformance.trace.folder import description, read_trace, released
 from minirlhf.conformance.trace.mistakes import ALL, MISTAKES
 from minirlhf.conformance.trace.rules import evaluate, flat
 from minirlhf.conformance.trace.steps import STEPS
-from minirlhf.conformance.vectors import functions
+from minirlhf.conformance.vectors import FOLDER, functions
 from minirlhf.files import read_tensors
 from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import response_logprobs, response_values, score_replies
@@ -80,6 +81,14 @@ def test_every_parameter_has_a_gradient_from_the_last_layer_to_the_first(step, m
      "reward_clipped_gradient reward_after")])
 def test_released_names_and_their_order_never_change(step, wanted):
     assert [entry["name"] for entry in TOLD[step]["arrays"]] == wanted.split()
+
+
+def test_every_file_of_a_trace_is_in_the_wheel():
+    with open(PAGE.parents[1] / "pyproject.toml", "rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["minirlhf.conformance"]
+    shipped = {path for pattern in patterns for path in FOLDER.glob(pattern)}
+    for step in STEPS:
+        assert {file for file in released(step).rglob("*") if file.is_file()} <= shipped
 
 
 def test_the_folders_of_traces_are_no_vectors_and_are_small():
