@@ -72,8 +72,8 @@ stands in a masked slot is not compared.
 **On the command line.** `minirlhf verify --trace mine.npz` does the same, with exit status 0 if
 nothing departs and 1 if something does; `--json` is for machines.
 
-**A model and a batch of your own.** `minirlhf trace MODELS BATCH --to mine` writes such a folder for
-them (`minirlhf trace --help` says what a batch is); `--step mine` compares with it.
+**A model and a batch of your own.** `minirlhf trace MODELS BATCH --to mine` writes such a folder
+for them (`minirlhf trace --help` says what a batch is); `--step mine` compares with it.
 
 **What the list cannot name.** A mistake is named if what it computes equals yours; two made in
 one array, or one that depends on how a system computes at pads, are located and described (a

@@ -303,6 +303,15 @@ def test_the_prefix_that_transformers_gives_to_parameters_is_left_out():
     assert found.equal and found.unknown == () and found.verdicts[13].given == 28
 
 
+@pytest.mark.parametrize("factor, told", [(15.0, True), (0.5, True), (-3.0, True), (1.37, False),
+                                          (-1.0, True)])
+def test_of_two_numbers_only_a_simple_factor_is_said(factor, told):
+    theirs = singles() | {"policy_loss": factor * TRACES["ppo_step"].arrays["policy_loss"]}
+    found = locate(TRACES["ppo_step"], theirs)
+    assert bool(found.first.relations) == told
+    assert "entries off" not in findings_text(found, TRACES["ppo_step"])
+
+
 def test_what_the_wrong_entries_have_in_common_is_said():
     theirs = singles()
     padded = ~TRACES["ppo_step"].base["mask"][:, -1]
