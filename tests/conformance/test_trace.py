@@ -1,13 +1,13 @@
 """Laws of the released traces: complete, in order, right by longhand, and far from every corner."""
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import assert_close, assert_same
-from longhand_step import LONGHAND, updated
 
 from minirlhf.autograd import value_and_grad
 from minirlhf.clipped_surrogate import clipped_surrogate_loss
@@ -21,7 +21,10 @@ from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import response_logprobs, response_values, score_replies
 from minirlhf.tokens import strip
 
-PAGE = Path(__file__).parents[2] / "docs" / "traces.md"
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from traces.longhand import LONGHAND, updated  # noqa: E402
+from traces.page import PAGE, page  # noqa: E402
+
 TRACES = {name: read_trace(released(name)) for name in STEPS}
 TOLD = {name: json.loads((released(name) / "trace.json").read_text(encoding="utf-8"))
         for name in STEPS}
@@ -109,9 +112,7 @@ def test_the_trace_is_what_the_package_computes_today(step):
     assert description(trace.step, trace.base, trace.arrays, e) == TOLD[step]
 
 
-def test_the_page_about_traces_is_what_is_computed_today(monkeypatch):
-    monkeypatch.syspath_prepend(str(PAGE.parents[1] / "scripts"))
-    from traces.page import page
+def test_the_page_about_traces_is_what_is_computed_today():
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
