@@ -14,6 +14,7 @@ from minirlhf.arrays import keep_freed_memory
 from minirlhf.labelling.command import label
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.trace_command import trace
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -45,6 +46,9 @@ stage by stage, each continuing a run folder:
   minirlhf agreement RUN          how far a run's labelers agree, who is right, who drifts
   minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
+
+to check another implementation:
+  minirlhf trace MODELS BATCH     every intermediate array of one update of your own small model
 
 The same command with --resume goes on where it was interrupted.
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
@@ -85,7 +89,7 @@ def command(name: str) -> Callable:
                 for stage in (*pipeline.STAGES, *ALGORITHMS)},
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
-             "agreement": agreement, "refusals": refusals}
+             "agreement": agreement, "refusals": refusals, "trace": trace}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]
