@@ -48,8 +48,9 @@ AXES = (
         "k2": "k²/2: as a loss it pulls as KL(π‖π_ref) does, on policy",
         "k1": "k: as a loss it pulls nowhere, on average"}),
     Axis("kl.weight", "whether tokens of an older policy are weighed", {
-        "none": "they are not", "ratio": "by π/π_old, which carries gradient as well: on policy the "
-                               "gradient is that of KL(π‖π_ref)",
+        "none": "they are not",
+        "ratio": "by π/π_old, which carries gradient as well: on policy the gradient is that of "
+                 "KL(π‖π_ref)",
         "unbiased": "the value is the plain estimate, the gradient min(π/π_old, 10)·k"}),
 )
 BASE = {"kl.est": "k3", "kl.weight": "none"}

@@ -6,7 +6,18 @@ The expected results come from the witness, which knows nothing of the functions
 import numpy as np
 import pytest
 
-from minirlhf import clipped_surrogate, gae, kl_penalty, ops, sft, tokens
+from minirlhf import (
+    bradley_terry,
+    clipped_surrogate,
+    dpo,
+    gae,
+    group_advantage,
+    kl_penalty,
+    ops,
+    optimizer,
+    sft,
+    tokens,
+)
 from minirlhf.autograd import value_and_grad
 from minirlhf.conformance.vectors import departs, functions, load
 
@@ -37,19 +48,66 @@ def controller(beta, logprobs, ref_logprobs, mask, target_kl, horizon):
     return kl_penalty.adaptive_beta(beta, k.sum(axis=1).mean(), target_kl, horizon, len(mask))
 
 
+def adamw(params, grads, **numbers):
+    """The parameters after each step."""
+    state, after = optimizer.adamw_state(params), []
+    params = params.copy()
+    for g in grads:
+        params, state = optimizer.adamw_step(params, g, state, **numbers)
+        after.append(params.copy())
+    return np.stack(after)
+
+
+def best_of(scores, best):
+    """Every other reply of a row against its best."""
+    n, k = scores.shape
+    flat = ops.reshape(scores, (n * k, 1))
+
+    def pick(columns):
+        ids = np.repeat(np.arange(n), k - 1) * k + columns
+        return ops.reshape(ops.embedding(flat, ids), (-1,))
+    others = np.concatenate([np.delete(np.arange(k), b) for b in best])
+    return bradley_terry.bradley_terry_loss(pick(np.repeat(best, k - 1)), pick(others))
+
+
+def at_last_tokens(chosen_scores, rejected_scores, chosen_tokens, rejected_tokens, chosen_mask,
+                   rejected_mask):
+    def last(scores, mask):
+        return ops.sum(ops.where(tokens.last_token(mask), scores, 0), axis=1)
+    return bradley_terry.bradley_terry_loss(last(chosen_scores, chosen_mask),
+                                            last(rejected_scores, rejected_mask))
+
+
+def bradley_terry_pairs(score_chosen, score_rejected, margin=0.0, count=None):
+    return bradley_terry.bradley_terry_loss(score_chosen, score_rejected, margin, count)
+
+
+def grouped(scores, group_size, deviation):
+    return group_advantage.group_advantages(scores, group_size, normalize=deviation != "none")
+
+
 OURS = {
+    "adamw_step": adamw,
     "adaptive_beta": kl_penalty.adaptive_beta,
     "aggregate_loss": step_mean,
+    "best_of_loss": best_of,
+    "bradley_terry_loss": bradley_terry_pairs,
+    "clip_by_global_norm": optimizer.clip_by_global_norm,
     "clipped_surrogate_loss": clipped_surrogate.clipped_surrogate_loss,
     "clipped_value_loss": clipped_surrogate.clipped_value_loss,
+    "dpo_loss": dpo.dpo_loss,
     "entropy": lambda logits, mask, temperature=None, count=None: clipped_surrogate.entropy(
         logits if temperature is None else logits / temperature, mask, count),
     "exact_kl": kl_penalty.exact_kl,
     "gae": gae.gae,
+    "group_advantages": grouped,
     "kl_controller": controller,
     "kl_estimate": kl_penalty.kl_estimate,
     "kl_loss": mean_kl,
+    "leave_one_out_advantages": group_advantage.leave_one_out_advantages,
     "penalized_rewards": kl_penalty.penalized_rewards,
+    "per_token_preference_loss": at_last_tokens,
+    "score_index": lambda mask, **_: tokens.last_token(mask).argmax(axis=1),
     "sft_loss": sft_step,
     "token_logprobs": tokens.token_logprobs,
     "whiten": lambda x, mask, shift_mean, minibatches=None: gae.whiten(x, mask, shift_mean),

@@ -20,7 +20,8 @@ RELEASED = Path(__file__).parent / "released.txt"
 FILES = {name: json.loads((V1 / f"{name}.json").read_text(encoding="utf-8"))
          for name in functions()}
 SCHEMA = json.loads((V1 / "schema.json").read_text(encoding="utf-8"))
-WITHOUT_CORE = {"nucleus_logprobs", "score_without_end"}
+WITHOUT_CORE = {"nucleus_logprobs", "score_without_end", "sft_mask", "normalized_scores",
+                "reward_to_go", "ipo_loss"}
 
 every_file = pytest.mark.parametrize("function", FILES)
 
@@ -234,7 +235,7 @@ def pairs_that_do_not_differ(function: str) -> list:
         for one, other in (pair, pair[::-1])
         if differ(answers[one].expected, answers[other].expected, answers[one].tolerance)}
     return [(axis.name, *pair) for axis in file.axes for pair in combinations(axis.values, 2)
-            if (axis.name, frozenset(pair)) not in told_apart]
+            if "refused" not in pair and (axis.name, frozenset(pair)) not in told_apart]
 
 
 @every_file
