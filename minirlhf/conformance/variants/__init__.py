@@ -9,11 +9,16 @@ and the tests hold each combination that the vectors know to their numbers.
 
     scores.py        score.place, score.clip, eos.penalty
     kl.py            kl.est, kl.clamp, kl.mask, kl.place, kl.weight, kl.ctl
-    advantages.py    gae.mask
+    advantages.py    gae.mask, return.mask
     whitening.py     whiten.*
     losses.py        pg.*, vf.*, ent.*
-    aggregation.py   agg, agg.micro, sft.*
+    aggregation.py   agg, agg.micro
     logprobs.py      temp.logp, topp.*
+    groups.py        grpo.*, rloo.*
+    preferences.py   dpo.smoothing, ipo.len
+    reward_model.py  rm.*
+    sft.py           sft.*
+    steps.py         adam.*, clip.*
 """
 
 from collections.abc import Callable, Mapping
@@ -23,14 +28,20 @@ from typing import Any
 from minirlhf.conformance.variants import (
     advantages,
     aggregation,
+    groups,
     kl,
     logprobs,
     losses,
+    preferences,
+    reward_model,
     scores,
+    sft,
+    steps,
     whitening,
 )
 
-PARTS = (scores, kl, advantages, whitening, losses, aggregation, logprobs)
+PARTS = (logprobs, sft, reward_model, kl, scores, advantages, whitening, losses, aggregation,
+         groups, preferences, steps)
 ANSWERS: dict[str, dict[Any, Callable]] = {
     axis: answers for part in PARTS for axis, answers in part.ANSWERS.items()}
 FORMULAS: dict[str, Callable] = {

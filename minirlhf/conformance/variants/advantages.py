@@ -1,7 +1,7 @@
-"""GAE's masks: what the recursion does where no token is.
+"""What the recursions of advantages and returns do where no token is.
 
-Three of the four are the core's own recursion over arrays that were cleared first, each up to
-another slot; that is all in which they differ.
+Most answers to gae.mask are the core's own recursion over arrays that were cleared first, each up
+to another slot; that is all in which they differ.
 """
 
 from typing import Any
@@ -56,9 +56,27 @@ def skipped(rewards: Array, values: Array, mask: Array, gamma: float, lam: float
     return advantages, advantages + values
 
 
+# --- return.mask: (the return after a gap, γ) -> what the gap hands on ---------------------------
+
+def discounted(later: Array, gamma: float) -> Array:
+    """γ·G: a step without reward.  OpenRLHF."""
+    return gamma * later
+
+
+def carried(later: Array, gamma: float) -> Array:
+    """G, as if the gap were not there.  verl 0.9."""
+    return later
+
+
+def reset(later: Array, gamma: float) -> Array:
+    """0: what came after a gap is lost.  verl 0.7."""
+    return 0 * later
+
+
 ANSWERS: dict[str, dict[Any, Any]] = {
     "gae.mask": {"zeroed": zeroed, "skipped": skipped, "through-p1": through_p1,
                  "none": unmasked},
+    "return.mask": {"zeroed": discounted, "skipped": carried, "reset": reset},
 }
 
 
@@ -68,4 +86,16 @@ def masked_gae(rewards: Array, values: Array, mask: Array, gamma: float, lam: fl
     return answers["gae.mask"](rewards, values, mask, gamma, lam)
 
 
-FORMULAS = {"gae": masked_gae}
+def reward_to_go(rewards: Array, mask: Array, gamma: float, *, answers: dict) -> Array:
+    """G_t = r_t + γ·G_{t+1}: what REINFORCE gives a token credit for."""
+    xp = array_module(rewards, mask)
+    rewards = xp.where(mask, rewards, 0)
+    returns, later = xp.zeros_like(rewards), xp.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        later = xp.where(mask[:, t], rewards[:, t] + gamma * later,
+                         answers["return.mask"](later, gamma))
+        returns[:, t] = xp.where(mask[:, t], later, 0)
+    return returns
+
+
+FORMULAS = {"gae": masked_gae, "reward_to_go": reward_to_go}

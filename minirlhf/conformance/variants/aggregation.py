@@ -13,7 +13,7 @@ import numpy as np
 from minirlhf.arrays import Array, array_module
 from minirlhf.autograd import value
 from minirlhf.conformance.variants.kl import all_slots
-from minirlhf.ops import exp, index, masked_mean, sum, where
+from minirlhf.ops import index, masked_mean, sum, where
 
 # --- agg -----------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ def sum_over_width(losses: Any, mask: Array, count: int | None = None, length: i
     return sum(row_sums(losses, mask)) / float(length or mask.shape[1])
 
 
-# --- agg.micro, sft.reduce: (aggregation, losses, mask, micro-batches, count, length) ------------
+# --- agg.micro: (aggregation, losses, mask, micro-batches, count, length) ------------------------
 
 def as_one_batch(aggregate: Callable, losses: Any, mask: Array, micro_batches: Array | None,
                  count: int | None = None, length: int | None = None):
@@ -79,26 +79,12 @@ def mean_of_micro_batches(aggregate: Callable, losses: Any, mask: Array,
     return total / float(len(ends))
 
 
-# --- sft.loss: log-probs -> the loss of each token -----------------------------------------------
-
-def nll(logprobs: Any) -> Any:
-    """−log p.  Everyone's default."""
-    return -logprobs
-
-
-def dft(logprobs: Any) -> Any:
-    """−p·log p with p held constant: improbable tokens teach less.  An option of TRL."""
-    return -value(exp(logprobs)) * logprobs
-
-
 ANSWERS: dict[str, dict[Any, Any]] = {
     "agg": {"token-mean": token_mean, "all-slots-mean": all_slots_mean,
             "seq-mean-token-mean": seq_mean_token_mean, "seq-mean-token-sum": seq_mean_token_sum,
             "token-sum-over-rows-and-width": sum_over_rows_and_width,
             "token-sum-over-width": sum_over_width},
     "agg.micro": {"step": as_one_batch, "mean": mean_of_micro_batches},
-    "sft.reduce": {"step-token-mean": as_one_batch, "micro-token-mean": mean_of_micro_batches},
-    "sft.loss": {"nll": nll, "dft": dft},
 }
 
 
@@ -108,11 +94,4 @@ def aggregate_loss(losses: Any, mask: Array, micro_batches: Array | None = None,
     return answers["agg.micro"](answers["agg"], losses, mask, micro_batches, None, length)
 
 
-def sft_loss(logprobs: Any, mask: Array, count: int | None = None,
-             micro_batches: Array | None = None, *, answers: dict) -> Any:
-    """The mean surprise at demonstrated tokens."""
-    losses = answers["sft.loss"](where(mask, logprobs, 0))
-    return answers["sft.reduce"](token_mean, losses, mask, micro_batches, count)
-
-
-FORMULAS = {"aggregate_loss": aggregate_loss, "sft_loss": sft_loss}
+FORMULAS = {"aggregate_loss": aggregate_loss}

@@ -77,7 +77,7 @@ def all_slots(mask: Array) -> Array:
     return array_module(mask).ones_like(mask)
 
 
-# --- kl.place: (KL of each slot (B, R), the slot that is paid (B, R)) -> the charge of each slot --
+# --- kl.place: (KL of each slot (B, R), the slot that is paid (B, R)) -> the charge of each slot -
 
 def by_token(kl: Array, paid: Array) -> Array:
     """Each token its own.  All PPO systems."""
