@@ -1,29 +1,29 @@
-"""Which convention of each axis an implementation follows, read from all groups of a file.
+"""Which convention of each axis an implementation follows.
 
-A group of tests holds one answer to every axis, so a function that follows a convention passes
-that group.  Three things make it more than counting:
+A group of tests holds one answer to every axis, and a function that follows a convention passes its
+group.  That alone leaves too much open: a small group is passed by others too.  So whatever the
+function returned on any test's inputs is also compared with what the formula under the group's
+answers returns there (`variants`), and the answers that are contradicted least are taken.  Where
+no group is free of contradiction, answers that no known system joins are tried as well.
 
-- A group that is not the first holds only tests on which it comes out differently from the first.
-  So where it has none, its answer is the first group's, and a result that differs from that speaks
-  against it (more softly, since some tests are written for one group alone).
-- Two groups may both be right, each about an axis of its own, where the implementation joins their
-  answers as no known system does: then the joined answer explains more than either.
-- What the function refuses, or cannot be asked for want of an argument, says nothing.  If answers
-  remain between which only such tests decide, all of them are reported, with those tests.
+What the function refuses, or cannot be asked for want of an argument, says nothing, unless refusal
+is an answer.  If several answers remain, all of them are reported, with tests that would decide.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from minirlhf.conformance.runner import Session
-from minirlhf.conformance.vectors import Group, Test, Vectors, load
+from minirlhf.conformance.variants import FORMULAS, formula
+from minirlhf.conformance.vectors import Group, Test, Vectors, departs, load
 from minirlhf.conformance.verdict import (
     Judged,
     Likeness,
+    as_numbers,
     judge,
     likenesses,
     size,
@@ -36,7 +36,7 @@ Answers = dict[str, Any]                                # axis -> answer
 
 @dataclass(frozen=True)
 class Nearest:
-    """Of an implementation that follows no group: the group most of whose tests it passes."""
+    """Of an implementation that follows no answers: the group most of whose tests it passes."""
     group: str
     matched: int
     asked: int
@@ -49,31 +49,28 @@ class Identified:
 
     `chosen` are axes whose answer an argument of the function chooses: {axis: the answers it
     offers}.  `settle` are ids of tests that would decide between the answers, `nearest` is given
-    where there are none.  `problem` says why no test could be asked.
+    where there are none.  `contradicted` counts results that fit none of the answers best, and
+    `problem` says why no test could be asked.
     """
     function: str
-    answers: tuple[Answers, ...]
-    chosen: dict[str, tuple]
-    settle: tuple[str, ...]
-    nearest: Nearest | None
+    answers: tuple[Answers, ...] = ()
+    chosen: dict[str, tuple] | None = None
+    settle: tuple[str, ...] = ()
+    nearest: Nearest | None = None
+    contradicted: int = 0
     problem: str | None = None
 
     def of(self, axis: str) -> tuple:
         """The answers to an axis that are possible."""
-        if axis in self.chosen:
+        if axis in (self.chosen or {}):
             return self.chosen[axis]
         return tuple(dict.fromkeys(answers[axis] for answers in self.answers))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Answers to all axes, with what speaks for and against them.
-
-    `against` counts results that should be the first group's and are not, `weight` the numbers that
-    are as they should be.
-    """
+    """Answers to all axes; how many results contradict them, how many numbers support them."""
     answers: Answers
-    tests: dict[bytes, list[Judged]]                    # inputs -> its own tests
     against: int
     weight: int
 
@@ -86,8 +83,7 @@ def identify(session: Session, function: str,
              done: Callable[[], None] = lambda: None) -> Identified:
     """Put all tests of all groups of a file to the adapter's function.  `done`: after each test."""
     file = load(function)
-    judged = []
-    unasked = []
+    judged, unasked = [], []
     for group in file.groups:
         for test in group.tests:
             if takes(session, file, test) and tolerance_of(test, session.float32):
@@ -101,31 +97,26 @@ def identify(session: Session, function: str,
 def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
          takes: tuple[str, ...], float32: bool = False) -> Identified:
     """What the results of all tests say."""
-    asked = [case for case in judged if not case.reply.problem]
     silent = [*unasked, *((case.group, case.test) for case in judged if case.reply.problem)]
-    if not asked:
+    if all(case.reply.problem for case in judged):
         problem = judged[0].reply.problem if judged else "no test could be asked"
-        return Identified(file.function, (), {}, (), None, problem)
+        return Identified(file.function, problem=problem)
     axes = [a.axis for a in file.arguments if a.axis and a.name in takes]
-    parts = {}                                          # what is told -> its tests
-    for case in asked:
+    parts: dict[tuple, list[Judged]] = {}               # what is told -> the tests that tell it
+    for case in judged:
         parts.setdefault(tuple(case.group.parameters[axis] for axis in axes), []).append(case)
-    found = {told: followed(file, part) for told, part in parts.items()}
-    offered = {told: candidates for told, candidates in found.items() if candidates}
+    found = {told: fitting(file, dict(zip(axes, told, strict=True)), part, float32)
+             for told, part in parts.items()}
+    found = {told: candidates for told, candidates in found.items() if candidates}
     rest = [axis.name for axis in file.axes if axis.name not in axes]
     answers = shared([unique({axis: one.answers[axis] for axis in rest} for one in candidates)
-                      for candidates in offered.values()])
+                      for candidates in found.values()])
     return Identified(
         file.function, answers,
-        {axis: tuple(dict.fromkeys(told[i] for told in offered)) for i, axis in enumerate(axes)},
-        settling(silent, answers) if len(answers) > 1 else (),
-        None if offered else nearest(asked, float32))
-
-
-def shared(parts: list[tuple[Answers, ...]]) -> tuple[Answers, ...]:
-    """Answers that fit whatever the function is told; where there are none, all that fit."""
-    every = unique(one for part in parts for one in part)
-    return tuple(one for one in every if all(one in part for part in parts)) or every
+        {axis: tuple(dict.fromkeys(told[i] for told in found)) for i, axis in enumerate(axes)},
+        settling(file, judged, silent, answers) if len(answers) > 1 else (),
+        None if found else nearest([case for case in judged if not case.reply.problem], float32),
+        sum(candidates[0].against for candidates in found.values()))
 
 
 def unique(dicts: Iterable[Answers]) -> tuple[Answers, ...]:
@@ -134,6 +125,119 @@ def unique(dicts: Iterable[Answers]) -> tuple[Answers, ...]:
         if one not in kept:
             kept.append(one)
     return tuple(kept)
+
+
+def shared(parts: list[tuple[Answers, ...]]) -> tuple[Answers, ...]:
+    """Answers that fit whatever the function is told; where there are none, all that fit."""
+    every = unique(one for part in parts for one in part)
+    return tuple(one for one in every if all(one in part for part in parts)) or every
+
+
+# --- the answers that fit ------------------------------------------------------------------------
+
+def fitting(file: Vectors, told: Answers, judged: list[Judged], float32: bool) -> list[Candidate]:
+    """The answers that are contradicted least.
+
+    Those of a group must pass its tests, at least one of them with a result.  Answers that no group
+    joins are taken only where they are contradicted less than those of every group.
+    """
+    by_inputs: dict[bytes, list[Judged]] = {}
+    for case in judged:
+        by_inputs.setdefault(inputs_key(case.test), []).append(case)
+    inputs = list(by_inputs.values())
+    known = unique(case.group.parameters for case in judged)
+    passed = []
+    for answers in known:
+        own = [case for case in judged if case.group.parameters == answers]
+        answered = [case for case in own if not case.reply.problem]
+        if answered and all(case.matched for case in answered):
+            passed.append(weighed(file, answers, inputs, float32))
+    least = min((one.against for one in passed), default=len(inputs))
+    if least > 0 and file.function in FORMULAS:
+        others = [weighed(file, answers, inputs, float32, least)
+                  for answers in combinations(file, told) if answers not in known]
+        passed = [one for one in others if one.against < least and one.weight] or passed
+    best = min((one.rank for one in passed), default=None)
+    return [one for one in passed if one.rank == best]
+
+
+def combinations(file: Vectors, told: Answers) -> Iterator[Answers]:
+    """Every combination of answers, those to told axes fixed."""
+    values = [[told[axis.name]] if axis.name in told else axis.values for axis in file.axes]
+    for chosen in product(*values):
+        yield dict(zip([axis.name for axis in file.axes], chosen, strict=True))
+
+
+def weighed(file: Vectors, answers: Answers, inputs: list[list[Judged]], float32: bool,
+            enough: float = float("inf")) -> Candidate:
+    """Answers with what speaks for and against them, given up when that is `enough`."""
+    against = weight = 0
+    for cases in inputs:
+        says = evidence(file, answers, cases, float32)
+        against += says < 0
+        weight += max(says, 0)
+        if against >= enough:
+            break
+    return Candidate(answers, against, weight)
+
+
+def evidence(file: Vectors, answers: Answers, cases: list[Judged], float32: bool) -> int:
+    """What the result on some inputs says of answers: how many numbers are theirs, −1 if not all
+    are, 0 if it says nothing.  `cases` are the tests that have these inputs."""
+    own = next((case for case in cases if case.group.parameters == answers), None)
+    case = own or cases[0]
+    if own and not own.reply.problem:
+        return count(own.test.expected.values) if own.matched else -1
+    if file.function not in FORMULAS:
+        return 0
+    with np.errstate(all="ignore"):
+        try:
+            predicted = formula(file.function, answers)(**copied(file.call(case.group, case.test)))
+        except ValueError:                               # refusal is these answers' answer
+            return 1 if case.reply.refused else -(not case.reply.problem)
+        except (TypeError, IndexError, ArithmeticError):
+            return 0                                     # these inputs are not meant for it
+    if case.reply.problem:
+        return 0
+    names = [result.name for result in file.results]
+    predicted = dict(zip(names, predicted if isinstance(predicted, tuple) else (predicted,),
+                         strict=True))
+    return agreement(predicted, answers, cases, file, float32)
+
+
+def agreement(predicted: dict, answers: Answers, cases: list[Judged], file: Vectors,
+              float32: bool) -> int:
+    """As `evidence`, of the results by name that a formula predicts."""
+    test, reply = cases[0].test, cases[0].reply
+    total = 0
+    for name, wanted in test.expected.values.items():
+        if isinstance(wanted, dict):
+            return 0                                     # trees have their own tests only
+        counts = wanted.counts.copy()
+        first = file.groups[0].parameters
+        for case in cases:                               # slots that these answers are about
+            theirs = case.group.parameters
+            if all(theirs[axis] in (answers[axis], first[axis]) for axis in theirs):
+                counts |= case.test.expected.values[name].counts
+        expected = type(wanted)(np.asarray(predicted[name]), counts)
+        if departs(as_numbers(reply.values[name]), expected, tolerance_of(test, float32)):
+            return -1
+        total += int(counts.sum())
+    return total
+
+
+def copied(x: Any) -> Any:
+    """Inputs that may be written into."""
+    if isinstance(x, dict):
+        return {name: copied(inner) for name, inner in x.items()}
+    return x.copy() if isinstance(x, np.ndarray) else x
+
+
+def count(x: Any) -> int:
+    """How many numbers of expected results are compared."""
+    if isinstance(x, dict):
+        return sum(count(inner) for inner in x.values())
+    return int(x.counts.sum())
 
 
 def inputs_key(test: Test) -> bytes:
@@ -146,97 +250,20 @@ def inputs_key(test: Test) -> bytes:
     return words(test.inputs)
 
 
-# --- the answers that fit ------------------------------------------------------------------------
-
-def followed(file: Vectors, asked: list[Judged]) -> list[Candidate]:
-    """The answers that fit best, of those that no test of their own contradicts; and those that
-    only the gradients could tell from them, where these are not had."""
-    first = file.groups[0]
-    points: list[tuple[Answers, dict[bytes, list[Judged]]]] = []
-    for case in asked:
-        tests = next((tests for answers, tests in points if answers == case.group.parameters), None)
-        if tests is None:
-            points.append((case.group.parameters, tests := {}))
-        tests.setdefault(inputs_key(case.test), []).append(case)
-    others = {inputs_key(case.test) for case in asked if case.group is not first}
-    base = {key: case for case in asked if case.group is first
-            and (key := inputs_key(case.test)) in others}
-    every = [weighed(answers, tests, base, others) for answers, tests in points]
-    fitting = [one for one in every if all(
-        case.matched for cases in one.tests.values() for case in cases)]
-    known = [answers for answers, _ in points]
-    fitting += [weighed(answers, tests, base, others) for answers, tests in joined(fitting, first)
-                if answers not in known]
-    least = min((one.rank for one in fitting), default=None)
-    best = [one for one in fitting if one.rank == least]
-    return best + [one for one in fitting if one not in best and any(
-        alike_but_for_gradients(one, other) for other in best)]
-
-
-def weighed(answers: Answers, tests: dict[bytes, list[Judged]], base: dict[bytes, Judged],
-            others: set[bytes]) -> Candidate:
-    """Answers with their evidence: own tests, and the first group's where they have none.
-
-    An input that the first group alone has tells nothing of the others.
-    """
-    implied = [case for key, case in base.items() if key not in tests]
-    own = [cases[0] for key, cases in tests.items() if key in others]
-    return Candidate(answers, tests, sum(not case.matched for case in implied),
-                     sum(compared(case.test.expected.values) for case in [*implied, *own]
-                         if case.matched))
-
-
-def compared(x: Any) -> int:
-    """How many numbers of expected results are compared."""
-    if isinstance(x, dict):
-        return sum(compared(inner) for inner in x.values())
-    return int(x.counts.sum())
-
-
-def alike_but_for_gradients(one: Candidate, other: Candidate) -> bool:
-    """Whether two candidates expect the same values wherever both have a test, and other gradients
-    somewhere, which were not had."""
-    pairs = [(one.tests[key][0], other.tests[key][0]) for key in one.tests.keys() & other.tests]
-    return bool(pairs) and all(
-        a.reply.gradients is None and not differ(a.test.expected.values, b.test.expected.values)
-        for a, b in pairs) and any(
-        differ(a.test.expected.gradients or {}, b.test.expected.gradients or {}) for a, b in pairs)
-
-
-def differ(a: Any, b: Any) -> bool:
-    """Whether two expected outcomes differ in a number that both compare."""
-    if isinstance(a, dict):
-        return any(differ(a[name], b[name]) for name in a.keys() & b)
-    both = a.counts & b.counts
-    return a.value.shape != b.value.shape or not np.allclose(
-        a.value[both].astype(float), b.value[both].astype(float), 1e-9, 1e-9, equal_nan=True)
-
-
-def joined(fitting: list[Candidate], first: Group):
-    """Answers of two or three candidates at once, which differ from the first group on axes of
-    their own; with the tests that one of them alone speaks about."""
-    def changes(one: Candidate) -> Answers:
-        return {axis: a for axis, a in one.answers.items() if a != first.parameters[axis]}
-    changed = [one for one in fitting if one.against and changes(one)][:12]
-    for number in (2, 3):
-        for several in combinations(changed, number):
-            axes = [axis for one in several for axis in changes(one)]
-            if len(axes) == len(set(axes)):
-                answers = dict(first.parameters)
-                for one in several:
-                    answers |= changes(one)
-                speakers = [key for one in several for key in one.tests]
-                yield answers, {key: cases for one in several for key, cases in one.tests.items()
-                                if speakers.count(key) == 1}
-
-
 # --- what is left open ---------------------------------------------------------------------------
 
-def settling(silent: list[tuple[Group, Test]], answers: tuple[Answers, ...]) -> tuple[str, ...]:
-    """The smallest test of each of several answers that was refused or could not be asked."""
-    found = [min((test for group, test in silent if one.items() <= group.parameters.items()),
-                 default=None, key=lambda test: size(test.inputs)) for one in answers]
-    return tuple(dict.fromkeys(test.id for test in found if test))
+def settling(file: Vectors, judged: list[Judged], silent: list[tuple[Group, Test]],
+             answers: tuple[Answers, ...]) -> tuple[str, ...]:
+    """Of each of several answers the smallest test that was refused or could not be asked; where
+    there are none, one whose gradient was not had."""
+    unseen = [(case.group, case.test) for case in judged if case.test.expected.gradients
+              and case.reply.values is not None and case.reply.gradients is None]
+    for tests in (silent, unseen):
+        found = [min((test for group, test in tests if one.items() <= group.parameters.items()),
+                     default=None, key=lambda test: size(test.inputs)) for one in answers]
+        if any(found):
+            return tuple(dict.fromkeys(test.id for test in found if test))
+    return ()
 
 
 def nearest(asked: list[Judged], float32: bool) -> Nearest:
