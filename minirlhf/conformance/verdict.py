@@ -57,7 +57,7 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Verdict:
-    """On one function.  `told` are the answers it was measured by where an argument chooses them.
+    """On one function, measured by the tests of `groups`; `takes` are the arguments it has.
 
     `left_out` are tests that give an argument it does not have, or that float32 cannot tell.
     `gradients`: whether these were compared, None where there are none to compare.
@@ -68,6 +68,7 @@ class Verdict:
     left_out: tuple[Test, ...]
     gradients: bool | None
     likenesses: tuple[Likeness, ...]
+    takes: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[Judged, ...]:
@@ -184,7 +185,7 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
     return Verdict(function, kept, judged,
                    tuple(test for test in left_out if any(test in g.tests for g in kept)),
                    defined.gradients if slopes else None,
-                   likenesses(judged, session.float32))
+                   likenesses(judged, session.float32), defined.takes)
 
 
 def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str]) -> tuple[Group, ...]:
@@ -199,6 +200,14 @@ def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str]) -> t
         return ()
     winner = min(dict.fromkeys(map(answers, groups)), key=failing)
     return tuple(group for group in groups if answers(group) == winner)
+
+
+def named_answers(verdict: Verdict) -> str:
+    """Where the function itself has made a choice that an argument could make: which."""
+    file = load(verdict.function)
+    chosen = {a.axis for a in file.arguments if a.axis and a.name not in verdict.takes}
+    return ", ".join(f"{axis} = {answer}" for group in verdict.groups[:1]
+                     for axis, answer in group.parameters.items() if axis in chosen)
 
 
 def likenesses(judged: Iterable[Judged], float32: bool) -> tuple[Likeness, ...]:
