@@ -78,8 +78,8 @@ def verify(argv: Sequence[str]) -> int:
     with Session(args.adapter, args.timeout, args.float32) as session:
         chosen = {name: groups_of(load(name), args.preset) for name in session.functions}
         if not any(chosen.values()):
-            raise ValueError(f"there are no tests of {args.preset} for what {args.adapter} defines: "
-                             f"{', '.join(chosen)}")
+            raise ValueError(f"there are no tests of {args.preset} for what {args.adapter} "
+                             f"defines: {', '.join(chosen)}")
         with progress(sum(len(g.tests) for groups in chosen.values() for g in groups)) as bar:
             verdicts = [examine(session, name, groups, bar.update)
                         for name, groups in chosen.items()]

@@ -36,9 +36,10 @@ Answers = dict[str, Any]                                # axis -> answer
 
 @dataclass(frozen=True)
 class Nearest:
-    """Of an implementation that follows no answers: the group most of whose tests it passes."""
+    """Of an implementation that follows no answers: the group that most of its results fit, and
+    the mistakes that its tests tell."""
     group: str
-    matched: int
+    fit: int
     asked: int
     likenesses: tuple[Likeness, ...]
 
@@ -115,7 +116,7 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
         file.function, answers,
         {axis: tuple(dict.fromkeys(told[i] for told in found)) for i, axis in enumerate(axes)},
         settling(file, judged, silent, answers) if len(answers) > 1 else (),
-        None if found else nearest([case for case in judged if not case.reply.problem], float32),
+        None if found else nearest(file, judged, float32),
         sum(candidates[0].against for candidates in found.values()))
 
 
@@ -138,27 +139,35 @@ def shared(parts: list[tuple[Answers, ...]]) -> tuple[Answers, ...]:
 def fitting(file: Vectors, told: Answers, judged: list[Judged], float32: bool) -> list[Candidate]:
     """The answers that are contradicted least.
 
-    Those of a group must pass its tests, at least one of them with a result.  Answers that no group
-    joins are taken only where they are contradicted less than those of every group.
+    Those of a group must pass its tests, at least one of them with a result, and as many as there
+    are contradictions elsewhere.  Answers that no group joins are taken only where they are
+    contradicted less than those of every group, and by few of the results.
     """
-    by_inputs: dict[bytes, list[Judged]] = {}
-    for case in judged:
-        by_inputs.setdefault(inputs_key(case.test), []).append(case)
-    inputs = list(by_inputs.values())
+    inputs = by_inputs(judged)
     known = unique(case.group.parameters for case in judged)
     passed = []
     for answers in known:
-        own = [case for case in judged if case.group.parameters == answers]
-        answered = [case for case in own if not case.reply.problem]
-        if answered and all(case.matched for case in answered):
-            passed.append(weighed(file, answers, inputs, float32))
-    least = min((one.against for one in passed), default=len(inputs))
+        own = [case for case in judged if case.group.parameters == answers
+               and not case.reply.problem]
+        if own and all(case.matched for case in own):
+            one = weighed(file, answers, inputs, float32)
+            if one.against <= len(own):
+                passed.append(one)
+    least = min((one.against for one in passed), default=len(inputs) // 4)
     if least > 0 and file.function in FORMULAS:
         others = [weighed(file, answers, inputs, float32, least)
                   for answers in combinations(file, told) if answers not in known]
         passed = [one for one in others if one.against < least and one.weight] or passed
     best = min((one.rank for one in passed), default=None)
     return [one for one in passed if one.rank == best]
+
+
+def by_inputs(judged: Iterable[Judged]) -> list[list[Judged]]:
+    """Tests with equal inputs together."""
+    found: dict[bytes, list[Judged]] = {}
+    for case in judged:
+        found.setdefault(inputs_key(case.test), []).append(case)
+    return list(found.values())
 
 
 def combinations(file: Vectors, told: Answers) -> Iterator[Answers]:
@@ -213,17 +222,23 @@ def agreement(predicted: dict, answers: Answers, cases: list[Judged], file: Vect
     for name, wanted in test.expected.values.items():
         if isinstance(wanted, dict):
             return 0                                     # trees have their own tests only
-        counts = wanted.counts.copy()
-        first = file.groups[0].parameters
-        for case in cases:                               # slots that these answers are about
-            theirs = case.group.parameters
-            if all(theirs[axis] in (answers[axis], first[axis]) for axis in theirs):
-                counts |= case.test.expected.values[name].counts
+        counts = slots(name, answers, cases, file.groups[0].parameters)
         expected = type(wanted)(np.asarray(predicted[name]), counts)
         if departs(as_numbers(reply.values[name]), expected, tolerance_of(test, float32)):
             return -1
         total += int(counts.sum())
     return total
+
+
+def slots(name: str, answers: Answers, cases: list[Judged], first: Answers) -> np.ndarray:
+    """The slots of a result that these answers are about: those that a group compares which has
+    them or the first group's on every axis; where there is none, those under the mask."""
+    about = [case.test.expected.values[name].counts for case in cases
+             if all(a in (answers[axis], first[axis])
+                    for axis, a in case.group.parameters.items())]
+    counts = np.any(about, axis=0) if about else cases[0].test.expected.values[name].counts
+    mask = cases[0].test.inputs.get("mask")
+    return counts & mask if not about and np.shape(mask) == counts.shape else counts
 
 
 def copied(x: Any) -> Any:
@@ -266,12 +281,10 @@ def settling(file: Vectors, judged: list[Judged], silent: list[tuple[Group, Test
     return ()
 
 
-def nearest(asked: list[Judged], float32: bool) -> Nearest:
-    """The group most of whose tests pass, by share; the mistakes told by its tests."""
-    groups: dict[str, list[Judged]] = {}
-    for case in asked:
-        groups.setdefault(case.group.name, []).append(case)
-    name = max(groups, key=lambda name: sum(case.matched for case in groups[name])
-               / (len(groups[name]) + 1))
-    return Nearest(name, sum(case.matched for case in groups[name]), len(groups[name]),
-                   likenesses(groups[name], float32))
+def nearest(file: Vectors, judged: list[Judged], float32: bool) -> Nearest:
+    """The group whose answers are contradicted least."""
+    inputs = by_inputs(case for case in judged if not case.reply.problem)
+    groups = [(weighed(file, group.parameters, inputs, float32), group) for group in file.groups]
+    one, group = min(groups, key=lambda pair: pair[0].rank)
+    return Nearest(group.name, len(inputs) - one.against, len(inputs),
+                   likenesses([case for case in judged if case.group is group], float32))

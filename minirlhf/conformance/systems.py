@@ -1,4 +1,4 @@
-"""Real systems by name: which groups of the vectors are theirs, and whether a function fits them."""
+"""Real systems by name: which groups of the vectors are theirs, and which a function fits."""
 
 from minirlhf.conformance.identify import Identified
 from minirlhf.conformance.vectors import Group, Vectors, functions, load
@@ -6,7 +6,8 @@ from minirlhf.conformance.vectors import Group, Vectors, functions, load
 
 def systems() -> tuple[str, ...]:
     """The names of all systems of which some answers are known."""
-    return tuple(sorted({name for function in functions() for name in asked_systems(load(function))}))
+    names = {name for function in functions() for name in asked_systems(load(function))}
+    return tuple(sorted(names))
 
 
 def asked_systems(file: Vectors) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
         near = found.nearest
         lines = [found.function, *paragraph(
             "follows no known convention; nearest is ",
-            f"{near.group}, {near.matched} of {near.asked} tests")]
+            f"{near.group}, which {near.fit} of {near.asked} results fit")]
         for likeness in near.likenesses[:2]:
             lines += paragraph("  it looks like the mistake ",
                                f"{likeness.flag} ({likeness.equalled} of {likeness.told})")
@@ -173,7 +173,9 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
             lines += paragraph(f"{axis.name}: ", "an argument chooses among "
                                + ", ".join(map(str, answers)))
         elif len(answers) == 1:
-            lines += paragraph(f"{axis.name} = {answers[0]}: ", axis.values[answers[0]])
+            means = axis.values[answers[0]]
+            lines += paragraph(f"{axis.name} = {answers[0]}", f": {means}" * (
+                means != str(answers[0])))
         else:
             lines += paragraph(f"{axis.name}: ", " or ".join(map(str, answers)))
     if not file.axes:
@@ -187,19 +189,22 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
 
 
 def systems_lines(every: Sequence[Identified]) -> list[str]:
-    """Which systems all functions fit, and where the others depart."""
-    departs: dict[str, list[str]] = {}
+    """Which systems all functions fit that are known of them, and what speaks against others."""
+    fits: dict[str, dict[str, bool]] = {}
     for found in every:
         file = load(found.function)
         for system in asked_systems(file):
-            departs.setdefault(system, [])
-            if system not in consistent(file, found):
-                departs[system].append(found.function)
-    fit = sorted(system for system, where in departs.items() if not where)
-    near = sorted((len(where), system) for system, where in departs.items() if where)
-    lines = paragraph("consistent in everything with ", ", ".join(fit) or "no system that is known")
-    for _, system in near[:5]:
-        lines += paragraph(f"not with {system}: ", f"it departs in {', '.join(departs[system])}")
+            fits.setdefault(system, {})[found.function] = system in consistent(file, found)
+    whole = [system for system, where in sorted(fits.items()) if all(where.values())]
+    near = sorted((system for system in fits if system not in whole and any(fits[system].values())),
+                  key=lambda system: (-sum(fits[system].values()) / len(fits[system]), system))
+    lines = paragraph("consistent in everything with ",
+                      ", ".join(f"{system} ({len(fits[system])})" for system in whole)
+                      or "no system that is known")
+    for system in near[:6]:
+        where = fits[system]
+        lines += paragraph(f"with {system} in {sum(where.values())} of {len(where)}: ",
+                           f"not in {', '.join(name for name, fit in where.items() if not fit)}")
     return lines
 
 
@@ -229,8 +234,7 @@ def identified_json(found: Identified) -> dict:
             "axes": {axis.name: list(found.of(axis.name)) for axis in file.axes},
             "chosen": sorted(found.chosen or {}), "systems": list(consistent(file, found)),
             "settle": list(found.settle), "contradicted": found.contradicted,
-            "nearest": near and {"group": near.group, "matched": near.matched,
-                                 "asked": near.asked,
+            "nearest": near and {"group": near.group, "fit": near.fit, "asked": near.asked,
                                  "likenesses": [vars(one) for one in near.likenesses]}}
 
 

@@ -218,7 +218,7 @@ def likenesses(judged: Iterable[Judged], float32: bool) -> tuple[Likeness, ...]:
             continue                                     # no result: it equals nothing
         for flag, outcome in case.test.mistakes.items():
             if outcome.gradients and case.reply.gradients is None:
-                continue                                 # shows in gradients only, which are not had
+                continue                                 # shows in gradients, which are not had
             told.setdefault(flag, []).append(not case.matched and equals(
                 outcome, case.reply, tolerance_of(case.test, float32)))
     found = [Likeness(flag, sum(hits), len(hits)) for flag, hits in told.items() if any(hits)]
