@@ -16,6 +16,7 @@ from minirlhf.conformance.vectors import departs, functions, load
 
 GROUPS = [(name, group) for name in functions() for group in load(name).groups]
 LOOSER = {"whiten-count-single": 1e-7}      # 3 − 3/(1 + 10⁻⁸) has half the digits of 3 left
+BEYOND = {"gae.mask": {"through-p2"}}       # answers that no file has: trlx's, tested here by hand
 every_group = pytest.mark.parametrize("name, group", GROUPS,
                                       ids=[f"{name}-{group.name}" for name, group in GROUPS])
 
@@ -72,7 +73,20 @@ def test_every_answer_of_the_files_has_a_function_and_no_function_is_without_an_
     for name in functions():
         for axis in load(name).axes:
             known.setdefault(axis.name, set()).update(axis.values)
-    assert {axis: set(answers) for axis, answers in ANSWERS.items()} == known
+    assert {axis: set(answers) - BEYOND.get(axis, set())
+            for axis, answers in ANSWERS.items()} == known
+
+
+def test_through_the_second_pad_is_through_the_first_of_a_reply_one_token_longer():
+    """By hand, γ = λ = 1: A_0 = 1 + 2 + 4 − V_0; the reward after the second pad is not paid."""
+    rewards, values = np.array([[1.0, 2.0, 4.0, 8.0]]), np.array([[0.5, 9.0, 7.0, 5.0]])
+    mask = np.array([[True, False, False, False]])
+    answers = ANSWERS["gae.mask"]
+    advantages, returns = answers["through-p2"](rewards, values, mask, 1.0, 1.0)
+    assert advantages[0, 0] == 6.5 and returns[0].tolist() == [7, 6, 4, 0]
+    longer = np.array([[True, True, False, False]])
+    np.testing.assert_array_equal(advantages, answers["through-p1"](
+        rewards, values, longer, 1.0, 1.0)[0])
 
 
 # --- no answer is another under a second name ----------------------------------------------------

@@ -7,7 +7,7 @@ to another slot; that is all in which they differ.
 from typing import Any
 
 from minirlhf.arrays import Array, array_module
-from minirlhf.conformance.variants.scores import after_last
+from minirlhf.conformance.variants.scores import after_last, second_after_last
 from minirlhf.gae import gae
 
 # --- gae.mask: (rewards, values, mask, γ, λ) -> advantages, returns ------------------------------
@@ -29,9 +29,17 @@ def zeroed(rewards: Array, values: Array, mask: Array, gamma: float, lam: float)
 def through_p1(rewards: Array, values: Array, mask: Array, gamma: float, lam: float):
     """r_t = V_t = 0 after the first pad, whose own value bootstraps the last token.  TRL,
     DeepSpeed-Chat, the reproduction of summarize-from-feedback."""
-    xp = array_module(mask)
-    p1 = xp.where(mask.any(axis=1), after_last(mask).argmax(axis=1), 0)
-    return cleared(rewards, values, xp.arange(mask.shape[1]) <= p1[:, None], gamma, lam)
+    return cleared(rewards, values, up_to(after_last(mask)), gamma, lam)
+
+
+def through_p2(rewards: Array, values: Array, mask: Array, gamma: float, lam: float):
+    """r_t = V_t = 0 after the second pad.  trlx, which cuts its rows there."""
+    return cleared(rewards, values, up_to(second_after_last(mask)), gamma, lam)
+
+
+def up_to(slot: Array) -> Array:
+    """True up to the one True of each row."""
+    return array_module(slot).arange(slot.shape[1]) <= slot.argmax(axis=1)[:, None]
 
 
 def unmasked(rewards: Array, values: Array, mask: Array, gamma: float, lam: float):
@@ -75,7 +83,7 @@ def reset(later: Array, gamma: float) -> Array:
 
 ANSWERS: dict[str, dict[Any, Any]] = {
     "gae.mask": {"zeroed": zeroed, "skipped": skipped, "through-p1": through_p1,
-                 "none": unmasked},
+                 "through-p2": through_p2, "none": unmasked},
     "return.mask": {"zeroed": discounted, "skipped": carried, "reset": reset},
 }
 
