@@ -68,7 +68,11 @@ def open_adapter(source: str) -> Adapter:
 
     Raises ValueError with the file, the line and what went wrong there.
     """
-    module = imported(source)
+    return adapter_of(imported(source), source)
+
+
+def adapter_of(module: ModuleType, source: str) -> Adapter:
+    """The adapter that a module is.  Raises ValueError if it defines none of the functions."""
     known = functions()
     named = {name: getattr(module, name) for name in known if callable(getattr(module, name, None))}
     if not named:

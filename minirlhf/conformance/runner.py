@@ -17,8 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import minirlhf
+from minirlhf.conformance.adapters import Adapter
 from minirlhf.conformance.vectors import Group, Test, Vectors
+from minirlhf.conformance.worker import answered, described
 
 PATIENCE = 2                                # hangs or ends of a function before it is asked no more
 START = 120.0                               # seconds in which an adapter has to be imported
@@ -46,6 +50,33 @@ class Reply:
     lost: bool = False
 
 
+class Local:
+    """What a Session is, without a process of its own: for adapters that are trusted not to hang,
+    end the process or change what others see, as in tests."""
+
+    def __init__(self, adapter: Adapter, float32: bool = False):
+        self.adapter, self.float32 = adapter, float32
+        self.framework = adapter.framework.name
+        self.functions = defined(described(adapter))
+
+    def ask(self, file: Vectors, group: Group, test: Test) -> Reply:
+        if self.functions[file.function].problem:
+            return Reply(problem=self.functions[file.function].problem, lost=True)
+        with np.errstate(all="ignore"):
+            return reply(answered(self.adapter, file, group, test, self.float32))
+
+
+def defined(told: dict) -> dict[str, Defined]:
+    return {name: Defined(tuple(words["takes"]), words["gradients"], words["problem"])
+            for name, words in told["functions"].items()}
+
+
+def reply(said: dict) -> Reply:
+    if "problem" in said:
+        return Reply(problem=said["problem"], refused=said["problem"].startswith("raised"))
+    return Reply(said["values"], said["gradients"])
+
+
 class Session:
     """The worker process of one adapter.  Close it, or use it in a `with`.
 
@@ -58,11 +89,9 @@ class Session:
         self.source, self.timeout, self.float32 = source, timeout, float32
         self.failures: Counter[str] = Counter()
         self.process: subprocess.Popen | None = None
-        described = self.start()
-        self.framework: str = described["framework"]
-        self.functions = {
-            name: Defined(tuple(told["takes"]), told["gradients"], told["problem"])
-            for name, told in described["functions"].items()}
+        said = self.start()
+        self.framework: str = said["framework"]
+        self.functions = defined(said)
 
     def __enter__(self) -> "Session":
         return self
@@ -109,9 +138,8 @@ class Session:
 
     def ask(self, file: Vectors, group: Group, test: Test) -> Reply:
         """Put one test to the adapter."""
-        defined = self.functions[file.function]
-        if defined.problem:
-            return Reply(problem=defined.problem, lost=True)
+        if self.functions[file.function].problem:
+            return Reply(problem=self.functions[file.function].problem, lost=True)
         if self.failures[file.function] >= PATIENCE:
             return Reply(problem="not run: it hung or ended the process before", lost=True)
         if self.process is None:
@@ -127,9 +155,7 @@ class Session:
             self.failures[file.function] += 1
             self.stop()
             return said
-        if "problem" in said:
-            return Reply(problem=said["problem"], refused=said["problem"].startswith("raised"))
-        return Reply(said["values"], said["gradients"])
+        return reply(said)
 
 
 def pour(stream: Any, lines: queue.Queue) -> None:

@@ -38,7 +38,8 @@ def short(verdict: Verdict, found: Identified | None) -> str:
     if verdict.kind == "not checked":
         return "not checked: " + ("no test that it can be asked" if verdict.left_out else
                                   "there are no tests of these conventions")
-    left = f"; {len(verdict.left_out)} tests left out" if verdict.left_out else ""
+    out = len(verdict.left_out)
+    left = f"; {out} test{'s' * (out > 1)} left out" if out else ""
     if verdict.kind == "matched":
         chosen = named_answers(verdict)
         return "matched" + (f" ({chosen})" if chosen else "") + left
