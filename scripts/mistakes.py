@@ -19,7 +19,7 @@ A correct adapter of NumPy functions (`scripts/mistaking/correct.py`) passes `mi
 Here each row is that adapter with one mistake in it, a patch of a few characters
 (`scripts/mistaking/patches.py`).  A mistake is *named* where its own name stands in bold: the
 results equal what the vectors say of it on every test that tells it.  Where another name stands
-too, no test that fails tells the two apart.
+too, the results also fit the few tests that tell that one.
 
 {caught} of {all} mistakes are caught, {named} are named, {alone} of these without a rival.
 

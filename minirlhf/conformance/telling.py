@@ -21,7 +21,7 @@ def verdict_text(verdicts: Sequence[Verdict], found: dict[str, Identified], head
     """The table, and below it a paragraph for each function that differs."""
     long = max([len(verdict.function) for verdict in verdicts] + [8])
     lines = [head, "", f"{'function':<{long}}  {'tests':>7}  {'gradients':<9}  verdict"]
-    for verdict in verdicts:
+    for verdict in checked(verdicts):
         asked = len(verdict.judged)
         right = asked - len(verdict.faults)
         tests = "–" if not asked else f"{asked}" if right == asked else f"{right}/{asked}"
@@ -33,11 +33,12 @@ def verdict_text(verdicts: Sequence[Verdict], found: dict[str, Identified], head
         if verdict.faults), summary(verdicts)])
 
 
+def checked(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.judged]
+
+
 def short(verdict: Verdict, found: Identified | None) -> str:
     """The last column of the table."""
-    if verdict.kind == "not checked":
-        return "not checked: " + ("no test that it can be asked" if verdict.left_out else
-                                  "there are no tests of these conventions")
     out = len(verdict.left_out)
     left = f"; {out} test{'s' * (out > 1)} left out" if out else ""
     if verdict.kind == "matched":
@@ -133,13 +134,17 @@ def number(x: Any) -> str:
 def summary(verdicts: Sequence[Verdict]) -> str:
     """The last line: how many functions and tests, and what was not checked."""
     tests = sum(len(verdict.judged) for verdict in verdicts)
-    kinds = [verdict.kind for verdict in verdicts]
+    kinds = [verdict.kind for verdict in checked(verdicts)]
     text = (f"{kinds.count('matched')} of {len(kinds)} functions match, on "
             f"{tests - sum(len(verdict.faults) for verdict in verdicts)} of {tests} tests")
     unseen = [verdict.function for verdict in verdicts if verdict.gradients is False]
     if unseen:
         text += (f"; of {', '.join(unseen)} values only, since NumPy has no gradients (define "
                  f"{unseen[0]}_grad to have them checked)")
+    rest = [verdict.function for verdict in verdicts if not verdict.judged]
+    if rest:
+        text += ("; not checked, for want of tests of these conventions that can be asked: "
+                 + ", ".join(rest))
     return "\n".join(textwrap.wrap(text, WIDTH))
 
 

@@ -211,16 +211,22 @@ def named_answers(verdict: Verdict) -> str:
 
 
 def likenesses(judged: Iterable[Judged], float32: bool) -> tuple[Likeness, ...]:
-    """The mistakes that some failing test equals, the likeliest first."""
-    told: dict[str, list[bool]] = {}
+    """The mistakes that some failing test equals, the likeliest first.
+
+    Where an argument chooses between groups, a mistake may be in one branch alone: it is measured
+    by the groups in which it is equalled at all.
+    """
+    told: dict[tuple[str, str], list[bool]] = {}
     for case in judged:
         if case.reply.problem:
             continue                                     # no result: it equals nothing
         for flag, outcome in case.test.mistakes.items():
             if outcome.gradients and case.reply.gradients is None:
                 continue                                 # shows in gradients, which are not had
-            told.setdefault(flag, []).append(not case.matched and equals(
+            told.setdefault((flag, case.group.name), []).append(not case.matched and equals(
                 outcome, case.reply, tolerance_of(case.test, float32)))
-    found = [Likeness(flag, sum(hits), len(hits)) for flag, hits in told.items() if any(hits)]
+    hits = {flag: [hit for (other, _), group in told.items() if other == flag and any(group)
+                   for hit in group] for flag, _ in told}
+    found = [Likeness(flag, sum(every), len(every)) for flag, every in hits.items() if every]
     return tuple(sorted(found, key=lambda one: (not one.named, -one.equalled / one.told,
                                                 -one.equalled, one.flag)))

@@ -162,7 +162,7 @@ def gae(rewards, values, mask, gamma, lam):
     later = after = np.zeros(len(rewards))
     for t in reversed(range(rewards.shape[1])):
         delta = rewards[:, t] + gamma * after - values[:, t]
-        later = np.where(mask[:, t], delta + gamma * lam * later, 0)
+        later = delta + gamma * lam * later
         advantages[:, t] = later
         after = values[:, t]
     return advantages, advantages + values

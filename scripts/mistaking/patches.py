@@ -22,7 +22,8 @@ PATCHES = {
         ("mean-of-row-sums", "mask, count)", "mask, len(mask))"),
         ("mask-ignored", "mean(-logprobs, mask, count)", "-logprobs.mean()"),
         ("pads-in-the-mean", "mask, count)", "mask, count or mask.size)"),
-        ("mask-shifted-by-one", "-logprobs, mask", "-logprobs[:, :-1], mask[:, 1:]"),
+        ("mask-shifted-by-one", "mask, count)",
+         "np.insert(mask, 0, False, axis=1)[:, :-1], count)"),
         ("mean-of-row-means", "mean(-logprobs, mask, count)",
          "sum(mean(-x, m) for x, m in zip(logprobs, mask, strict=True)) / len(mask)"),
         ("mask-multiplied", "mean(-logprobs, mask, count)",
@@ -93,8 +94,9 @@ PATCHES = {
         ("score-at-the-row-end", "places == last[:, None]", "places == mask.shape[1] - 1"),
         ("score-missing", " + np.where(places == last[:, None], scores[:, None], 0)", ""),
         ("beta-missing", "-beta * ", "-"),
-        ("mask-multiplied", "np.where(mask, -beta * (logprobs - ref_logprobs), 0)",
-         "-beta * (logprobs - ref_logprobs) * mask")],
+        ("kl-of-the-policy-alone", " - ref_logprobs", ""),
+        ("kl-divided-by-the-length", "(logprobs - ref_logprobs)",
+         "(logprobs - ref_logprobs) / np.maximum(mask.sum(axis=1, keepdims=True), 1)")],
     "adaptive_beta": [
         ("controller-clip-missing", "np.clip(observed_kl / target_kl - 1, -0.2, 0.2)",
          "observed_kl / target_kl - 1"),
@@ -103,7 +105,8 @@ PATCHES = {
         ("target-over-observed", "observed_kl / target_kl", "target_kl / observed_kl"),
         ("controller-n-missing", " * n / horizon", " / horizon")],
     "kl_controller": [
-        ("controller-fed-token-mean", "k.sum(axis=1).mean()", "k.sum() / mask.sum()"),
+        ("controller-fed-token-mean", "k.sum(axis=1).mean()",
+         "(k.sum(axis=1) / mask.sum(axis=1)).mean()"),
         ("controller-n-of-tokens", "len(mask)", "mask.sum()")],
     # --- advantages ---
     "gae": [
@@ -126,8 +129,7 @@ PATCHES = {
         ("mean-not-subtracted", "(x - mu)", "x"),
         ("no-epsilon", " + 1e-8", ""),
         ("shift-mean-ignored", "y if shift_mean else y + mu", "y"),
-        ("mask-multiplied", "np.where(mask, y if shift_mean else y + mu, 0)",
-         "(y if shift_mean else y + mu) * mask")],
+        ("mask-multiplied", "mu = x[mask].mean()", "mu = (x * mask).sum() / mask.sum()")],
     "group_advantages": [
         ("no-epsilon", " + 1e-4", ""),
         ("mean-not-subtracted", " - groups.mean(axis=1, keepdims=True)", ""),
@@ -143,7 +145,8 @@ PATCHES = {
     "clipped_surrogate_loss": [
         ("policy-loss-sign", "return -mean", "return mean"),
         ("ratio-inverted", "logprobs - old_logprobs", "old_logprobs - logprobs"),
-        ("ratio-without-exp", "np.exp(logprobs - old_logprobs)", "logprobs - old_logprobs"),
+        ("ratio-without-exp", "np.exp(logprobs - old_logprobs)",
+         "1 + logprobs - old_logprobs"),
         ("max-for-min", "mean(smaller", "mean(larger"),
         ("clip-without-min", "smaller(ratio * advantages, bounded * advantages)",
          "bounded * advantages"),
@@ -198,8 +201,7 @@ PATCHES = {
         ("decay-sign", "1 - lr * weight", "1 + lr * weight"),
         ("decay-without-the-rate", "1 - lr * weight", "1 - weight")],
     "clip_by_global_norm": [
-        ("norm-squared", "np.sqrt(sum((g ** 2).sum() for g in grads.values()))",
-         "sum((g ** 2).sum() for g in grads.values())"),
+        ("norm-squared", "(norm + 1e-6)", "(norm ** 2 + 1e-6)"),
         ("clipping-missing", "g * factor", "g"),
         ("clipped-by-value", "g * factor", "np.clip(g, -max_norm, max_norm)"),
         ("always-scaled", "min(1.0, max_norm / (norm + 1e-6))", "max_norm / (norm + 1e-6)")],
