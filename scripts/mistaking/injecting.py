@@ -51,9 +51,9 @@ def verdict_on(function: str, source: str) -> Verdict:
     return examine(session, function, groups_of(load(function), "minirlhf"))
 
 
-def injected() -> Iterator[Injected]:
-    """Every known mistake, one at a time."""
-    for function, mistakes in PATCHES.items():
-        for flag, before, after in mistakes:
+def injected(*functions: str) -> Iterator[Injected]:
+    """Every known mistake of some functions, by default of all, one at a time."""
+    for function in functions or PATCHES:
+        for flag, before, after in PATCHES[function]:
             yield Injected(function, flag,
                            verdict_on(function, patched(function, before, after)))
