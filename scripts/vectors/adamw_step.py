@@ -64,12 +64,13 @@ BASE = {"adam.eps": "torch", "adam.decay": "decoupled", "adam.correction": "on"}
 GROUPS = (
     Group("core", "", BASE, (
         "minirlhf", "trl-ppo", "trl-grpo", "openrlhf", "verl-2026-01", "verl-2026-08", "trlx",
-        "summarize-from-feedback-details", "deepspeed-chat"), core=True),
-    star(BASE, "tf", "with epsilon as in tensorflow", ("lm-human-preferences",
+        "summarize-from-feedback-details", "deepspeed-chat", "cleanrl"), core=True),
+    star(BASE, "tf", "epsilon stands beside the uncorrected root", ("lm-human-preferences",
                                                        "lm-human-preference-details"),
          adam__eps="tf"),
-    star(BASE, "coupled", "with decay in the gradient", adam__decay="coupled"),
-    star(BASE, "uncorrected", "without bias correction", adam__correction="off"),
+    star(BASE, "coupled", "the decay is part of the gradient", adam__decay="coupled"),
+    star(BASE, "uncorrected", "the moments' start at zero is not corrected",
+         adam__correction="off"),
 )
 
 
@@ -83,30 +84,37 @@ THREE = [[0.1, -2.0, 0.0], [-0.3, 1.0, 0.5], [0.2, 0.5, -1.5]]
 CASES = (
     Case("first-step", "the first step is lr long, whatever the size of the gradient", run(
         [1.0, -1.0, 0.5], [[0.001, -100.0, 3.0]]),
-        ("gradient-ascent", "second-moment-not-squared", "root-missing", "step-count-one-late")),
+        ("gradient-ascent", "second-moment-not-squared", "root-missing", "step-count-one-late"),
+        given="gradients of three sizes"),
     Case("three-steps", "moments are kept from step to step", run([1.0, -1.0, 0.5], THREE),
-         ("moments-not-kept", "step-count-stays-one", "betas-swapped", "gradient-ascent")),
-    Case("ten-steps", "ten steps with gradients that change sign", run(
+         ("moments-not-kept", "step-count-stays-one", "betas-swapped", "gradient-ascent"),
+         given="three steps"),
+    Case("ten-steps", "gradients that change sign make short steps", run(
         [0.5, -0.25], numbers("adam ten", 10, 2)),
         ("moments-not-kept", "step-count-stays-one", "betas-swapped",
-         "second-moment-not-squared")),
+         "second-moment-not-squared"),
+         given="ten steps with gradients that change sign"),
     Case("small-gradient", "a gradient of 1e-6 beside an epsilon of 1e-5 moves by a tenth of lr",
          run([0.0], [[1e-6]], lr=1e-5, eps=1e-5), ("epsilon-in-the-root",),
          tolerance=(1e-9, 1e-20, "the parameter starts at 0: all sixteen digits are the step's"),
-         laws={"tf": "with epsilon as in tensorflow: a gradient of 1e-6 moves a thirtieth of that",
-               "uncorrected": "without bias correction: epsilon outweighs a gradient of 1e-6"}),
-    Case("sizes", "gradients from 1e-8 to 1, with an epsilon of 1e-5", run(
+         laws={"tf": "beside the uncorrected root the same epsilon makes the step 29 times shorter",
+               "uncorrected": "an uncorrected moment of 1e-7 is nothing beside an epsilon of 1e-5"},
+         given="a gradient of 1e-6 beside an epsilon of 1e-5"),
+    Case("sizes", "an epsilon of 1e-5 shortens the steps of gradients up to about itself", run(
         [0.0] * 5, [[1e-8, 1e-6, 1e-4, 1e-2, 1.0]] * 2, lr=0.001, eps=1e-5),
         ("epsilon-in-the-root", "second-moment-not-squared"),
-        tolerance=(1e-9, 1e-18, "the parameters start at 0: all sixteen digits are the steps'")),
+        tolerance=(1e-9, 1e-18, "the parameters start at 0: all sixteen digits are the steps'"),
+        given="gradients from 1e-8 to 1"),
     Case("zero-gradient", "without gradient nothing moves, and nothing divides by zero", run(
         [1.0, 2.0], [[0.0, 0.0], [0.0, 0.0]]), (), groups=CORE),
     Case("decay", "weights shrink by lr times decay, apart from the gradient", run(
         [2.0, -3.0], [[0.5, 0.25], [0.1, -0.2]], lr=0.1, weight_decay=0.1),
-        ("decay-without-the-rate", "decay-missing", "decay-sign")),
+        ("decay-without-the-rate", "decay-missing", "decay-sign"),
+        given="two steps with decay"),
     Case("decay-alone", "without gradient weights still shrink", run(
         [2.0, -3.0], [[0.0, 0.0]], lr=0.1, weight_decay=0.01),
-        ("decay-without-the-rate", "decay-missing", "decay-sign")),
+        ("decay-without-the-rate", "decay-missing", "decay-sign"),
+        given="decay without gradient"),
     Case("short-memory", "betas of 0.9 and 0.95, as large models are trained", run(
         [1.0, -1.0, 0.5], THREE, beta2=0.95), ("betas-swapped", "moments-not-kept"),
         groups=CORE),

@@ -56,9 +56,9 @@ AXES = (
 BASE = {"rm.margin": "used", "rm.center": 0.0}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "trl-reward", "openrlhf"), core=True),
-    star(BASE, "no-margin", "without margins", ("summarize-from-feedback-details",),
+    star(BASE, "no-margin", "margins are not used", ("summarize-from-feedback-details",),
          rm__margin="ignored"),
-    star(BASE, "centered", "with a centering penalty", rm__center=0.01),
+    star(BASE, "centered", "scores are held near zero", rm__center=0.01),
 )
 
 
@@ -70,32 +70,39 @@ CORE = ("core",)
 CASES = (
     Case("equal", "two equal scores cost log 2, and pull with half of the weight", batch(
         [0.5], [0.5]), ("log-base-two", "probability-for-its-logarithm", "hinge-for-softplus",
-                        "preference-swapped")),
+                        "preference-swapped"),
+         given="two equal scores"),
     Case("worked", "a gap of log 3 is a probability of 3/4", batch(
         [1.5986122886681098], [0.5]),
         ("preference-swapped", "hinge-for-softplus", "scores-squashed", "log-base-two",
-         "rejected-detached")),
+         "rejected-detached"),
+         given="a gap of log 3"),
     Case("three-pairs", "a mean over pairs, each with its own gap", batch(
         [1.0, -0.5, 2.0], [0.2, 0.7, 2.5]),
-        ("preference-swapped", "sum-instead-of-mean", "scores-squashed", "rejected-detached")),
+        ("preference-swapped", "sum-instead-of-mean", "scores-squashed", "rejected-detached"),
+        given="three pairs"),
     Case("sure-and-right", "a gap of 200 costs next to nothing", batch([100.0], [-100.0]),
          ("preference-swapped", "probability-for-its-logarithm"), groups=CORE),
     Case("sure-and-wrong", "a gap of -200 costs 200, and pulls with full weight", batch(
-        [-100.0], [100.0]), ("preference-swapped", "hinge-for-softplus")),
+        [-100.0], [100.0]), ("preference-swapped", "hinge-for-softplus"),
+        given="a gap of -200"),
     Case("wrong-beyond-floats", "a gap of -2000, whose probability underflows, costs 2000", batch(
         [-1000.0], [1000.0]), ("log-of-an-underflow", "probability-for-its-logarithm"),
         groups=CORE),
     Case("margin", "a margin of one turns a gap of one into a tie", batch(
-        [1.0], [0.0], margin=[1.0]), ("margin-sign", "margin-ignored")),
+        [1.0], [0.0], margin=[1.0]), ("margin-sign", "margin-ignored"),
+        given="a margin of one"),
     Case("margins", "each pair has its own margin", batch(
         [1.0, 0.5, -0.5], [0.0, 0.25, 0.5], margin=[0.5, 0.0, 2.0]),
-        ("margin-sign", "margin-ignored", "sum-instead-of-mean")),
+        ("margin-sign", "margin-ignored", "sum-instead-of-mean"),
+        given="a margin for each pair"),
     Case("shifted", "a constant added to both scores changes nothing", batch(
-        [51.0, 49.5, 52.0], [50.2, 50.7, 52.5]), ("scores-squashed", "preference-swapped")),
+        [51.0, 49.5, 52.0], [50.2, 50.7, 52.5]), ("scores-squashed", "preference-swapped"),
+        given="scores around fifty"),
     Case("count", "divided by the pairs of the whole step, not by those at hand", batch(
         [1.0, -0.5], [0.2, 0.7], count=8), ("count-ignored", "sum-instead-of-mean"),
         groups=CORE),
-    Case("arbitrary", "eight arbitrary pairs", batch(
+    Case("arbitrary", "eight pairs weigh the same", batch(
         numbers("bt chosen", 8, low=-4, high=4), numbers("bt rejected", 8, low=-4, high=4)),
         ("preference-swapped", "hinge-for-softplus", "scores-squashed"), groups=CORE),
 )

@@ -56,13 +56,14 @@ AXES = (
 )
 BASE = {"clip.scope": "global", "clip.eps": "1e-6"}
 GROUPS = (
-    Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-01", "verl-2026-08", "trl-grpo"),
+    Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-01", "verl-2026-08", "trl-grpo",
+                             "deepspeed-chat", "cleanrl"),
           core=True),
-    star(BASE, "array", "array by array", clip__scope="array"),
-    star(BASE, "off", "not clipped", ("trl-ppo", "trlx", "lm-human-preferences",
+    star(BASE, "array", "each array has a norm of its own", clip__scope="array"),
+    star(BASE, "off", "nothing is clipped", ("trl-ppo", "trlx", "lm-human-preferences",
                                       "lm-human-preference-details",
                                       "summarize-from-feedback-details"), clip__scope="off"),
-    star(BASE, "no-eps", "without an epsilon", clip__eps="none"),
+    star(BASE, "no-eps", "nothing is added to the norm", clip__eps="none"),
 )
 
 
@@ -73,21 +74,28 @@ def step(max_norm=1.0, **grads):
 CASES = (
     Case("worked", "a gradient of 3 and 4 has norm 5, and is cut to a fifth", step(a=[3.0, 4.0]),
          ("norm-squared", "clipped-by-value", "norm-after-clipping", "clipping-missing",
-          "norm-of-the-mean-square")),
+          "norm-of-the-mean-square"),
+         given="a gradient of 3 and 4"),
     Case("below", "a norm below the limit changes nothing", step(a=[0.3, -0.4], b=[0.1]),
-         ("always-scaled",)),
+         ("always-scaled",),
+         given="a norm below the limit"),
     Case("two-arrays", "all arrays share one norm and one factor", step(
         a=[3.0, 0.0], b=[[0.0, 4.0], [0.0, 12.0]]),
-        ("norm-squared", "clipped-by-value", "clipping-missing")),
+        ("norm-squared", "clipped-by-value", "clipping-missing"),
+        given="two arrays"),
     Case("one-small", "a small array is cut because of a large one", step(
-        a=[0.01, -0.02], b=[[30.0]]), ("clipping-missing", "clipped-by-value")),
+        a=[0.01, -0.02], b=[[30.0]]), ("clipping-missing", "clipped-by-value"),
+        given="a small array beside a large one"),
     Case("zero", "gradients of zero stay zero", step(a=[0.0, 0.0], b=[[0.0]]), (),
-         groups=("core", "no-eps")),
-    Case("half", "a limit of one half", step(0.5, **{
+         groups=("core", "no-eps"),
+         given="gradients of zero"),
+    Case("half", "a limit of one half leaves a norm of one half", step(0.5, **{
         "a": numbers("clip a", 4), "b": numbers("clip b", 2, 3)}),
-        ("norm-squared", "norm-after-clipping", "clipped-by-value")),
-    Case("large", "a norm in the millions", step(a=[3e6, -4e6]),
-         ("norm-squared", "clipping-missing"), groups=("core", "array", "off")),
+        ("norm-squared", "norm-after-clipping", "clipped-by-value"),
+        given="a limit of one half"),
+    Case("large", "a norm in the millions is cut to one", step(a=[3e6, -4e6]),
+         ("norm-squared", "clipping-missing"), groups=("core", "array", "off"),
+         given="a norm in the millions"),
 )
 FAMILY = Family(
     function="clip_by_global_norm",

@@ -1,5 +1,6 @@
 """Vectors of PPO's policy loss."""
 
+from vectors.aggregate_loss import aggregate
 from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
 from vectors.witness import chosen, clip, exp, larger, mean, mpf, smaller, total
 
@@ -26,19 +27,6 @@ def token_loss(d, advantage, x, c):
     if c["pg.dual_clip"] != "none" and advantage < 0:
         gain = larger(gain, mpf(c["pg.dual_clip"]) * advantage)
     return -gain
-
-
-def aggregate(rows: list[list], width: int, how: str, count=None):
-    """One number of the unmasked tokens' losses, row by row."""
-    tokens = [loss for row in rows for loss in row]
-    if how == "token-mean":
-        return total(tokens) / (len(tokens) if count is None else count)
-    full = [row for row in rows if row]
-    if how == "seq-mean-token-mean":
-        return mean(mean(row) for row in full)
-    if how == "seq-mean-token-sum":
-        return mean(total(row) for row in full)
-    return total(tokens) / (width if how == "token-sum-over-width" else width * len(rows))
 
 
 def clipped_surrogate_loss(x, c, term=token_loss):
@@ -147,25 +135,29 @@ BASE = {"pg.dual_clip": "none", "pg.logratio_clamp": "none", "pg.clip_high": "sa
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "trl-ppo", "summarize-from-feedback-details",
                              "deepspeed-chat", "trlx"), core=True),
-    star(BASE, "dual-clip", "with a dual clip at 3", pg__dual_clip=3.0),
-    star(BASE, "clamped", "with the log-ratio clamped to 20", ("openrlhf",),
+    star(BASE, "dual-clip", "a bad token costs at most three times its advantage",
+         pg__dual_clip=3.0),
+    star(BASE, "clamped", "log-ratios stop at 20", ("openrlhf",),
          pg__logratio_clamp=20.0),
-    star(BASE, "verl", "with dual clip and clamped log-ratio", ("verl-2026-01", "verl-2026-08"),
+    star(BASE, "verl", "bad tokens cost at most three times their advantage, log-ratios stop at 20",
+         ("verl-2026-01", "verl-2026-08"),
          pg__dual_clip=3.0, pg__logratio_clamp=20.0),
-    star(BASE, "clip-higher", "with an upper bound of 0.28", pg__clip_high=0.28),
-    star(BASE, "sequence-sum", "with the ratio of whole replies", pg__level="sequence-sum"),
-    star(BASE, "sequence-mean", "with the geometric mean ratio", pg__level="sequence-mean"),
-    star(BASE, "rloo-trl", "with the ratio of whole replies, averaged over replies", ("rloo-trl",),
+    star(BASE, "clip-higher", "the upper bound is 1.28", pg__clip_high=0.28),
+    star(BASE, "sequence-sum", "a token has the ratio of its whole reply",
+         pg__level="sequence-sum"),
+    star(BASE, "sequence-mean", "a token has the geometric mean ratio of its reply",
+         pg__level="sequence-mean"),
+    star(BASE, "rloo-trl", "replies have one ratio each, and are averaged", ("rloo-trl",),
          pg__level="sequence-sum", agg="seq-mean-token-mean"),
-    star(BASE, "all-slots", "averaged over all slots",
+    star(BASE, "all-slots", "pads count in the mean",
          ("lm-human-preferences", "lm-human-preference-details"), agg="all-slots-mean"),
-    star(BASE, "seq-mean-token-mean", "averaged within replies, then over them", ("trl-grpo",),
+    star(BASE, "seq-mean-token-mean", "replies are averaged, then their means", ("trl-grpo",),
          agg="seq-mean-token-mean"),
-    star(BASE, "seq-mean-token-sum", "summed within replies, averaged over them",
+    star(BASE, "seq-mean-token-sum", "replies are summed, then averaged",
          agg="seq-mean-token-sum"),
-    star(BASE, "constant-length", "divided by a constant length", ("dr-grpo",),
+    star(BASE, "constant-length", "the sum is divided by rows and width", ("dr-grpo",),
          agg="token-sum-over-rows-and-width"),
-    star(BASE, "width", "divided by the width alone", agg="token-sum-over-width"),
+    star(BASE, "width", "the sum is divided by the width alone", agg="token-sum-over-width"),
 )
 
 
@@ -192,14 +184,16 @@ CASES = (
     Case("worked", "minus the lesser of plain and clipped ratio times advantage, on average",
          batch(NEW, OLD, ADV, FULL),
          (*OFF, "max-for-min", "clip-without-min", "clip-missing", "sum-instead-of-mean",
-          "clip-of-the-product")),
+          "clip-of-the-product"),
+         given="eight tokens"),
     Case("on-policy", "at ratio one the loss is minus the mean advantage and still has a gradient",
          batch(OLD, OLD, ADV, FULL), ("policy-loss-sign", "old-logprobs-not-detached"), CORE),
     Case("advantages-sum-to-zero", "a loss of zero at ratio one is not a gradient of zero",
          batch([[-1.0, -2.0]], [[-1.0, -2.0]], [[1.0, -1.0]], [[1, 1]]),
          ("old-logprobs-not-detached",), CORE),
     Case("good-token-above", "a good token beyond the upper bound stops pushing", one(0.5, 1.0),
-         ("policy-loss-sign", "max-for-min", "clip-missing")),
+         ("policy-loss-sign", "max-for-min", "clip-missing"),
+         given="a good token at a ratio of 1.65"),
     Case("good-token-below", "a good token below the lower bound is pulled back", one(-0.5, 1.0),
          ("max-for-min", "clip-without-min", "ratio-inverted")),
     Case("bad-token-below", "a bad token below the lower bound stops pushing", one(-0.5, -1.0),
@@ -208,22 +202,28 @@ CASES = (
     Case("bad-token-above", "a bad token above the upper bound is pulled back", one(0.5, -1.0),
          ("max-for-min", "clip-without-min")),
     Case("between-the-bounds", "within the bounds the ratio itself counts", one(0.1, 2.0), OFF),
-    Case("between-0.2-and-0.28", "a ratio of 1.25", one(0.22314355131420976, 1.0),
-         ("clip-missing",)),
+    Case("between-0.2-and-0.28", "a good token at a ratio of 1.25 counts as 1.2",
+         one(0.22314355131420976, 1.0),
+         ("clip-missing",),
+         given="a good token at a ratio of 1.25"),
     Case("ratio-five", "a bad token five times as probable costs five times", one(
         1.6094379124341003, -1.0), ("clip-without-min", "ratio-inverted"),
-        laws={"dual-clip": "with a dual clip at 3: a bad token five times as probable costs three"
-                           " and has no gradient"}),
+        laws={"dual-clip": "a bad token at a ratio of five costs three and has no gradient"},
+        given="a bad token at a ratio of five"),
     Case("ratio-five-good", "a good token five times as probable counts as 1.2", one(
-        1.6094379124341003, 1.0), ("clip-missing",)),
-    Case("ratio-beyond-e20", "a bad token e to the 25 times as probable", one(25.0, -1e-6),
+        1.6094379124341003, 1.0), ("clip-missing",),
+        given="a good token at a ratio of five"),
+    Case("ratio-beyond-e20", "a bad token's ratio of e to the 25 counts in full", one(25.0, -1e-6),
          ("clip-without-min",),
-         laws={"clamped": "with the log-ratio clamped to 20: a bad token's ratio stops at e to the"
-                          " 20, and so does its gradient"}),
-    Case("ratio-below-e-minus-20", "a good token e to the 25 times less probable", one(-25.0, 1.0),
-         ("clip-without-min",)),
+         laws={"clamped": "a bad token's ratio stops at e to the 20, and its gradient with it"},
+         given="a bad token at a ratio of e to the 25"),
+    Case("ratio-below-e-minus-20", "a good token's ratio of e to the -25 counts in full", one(-25.0,
+         1.0),
+         ("clip-without-min",),
+         given="a good token at a ratio of e to the -25"),
     Case("overflow", "a ratio that overflows with a positive advantage counts as 1.2",
-         one(1000.0, 1.0), ("clip-missing",)),
+         one(1000.0, 1.0), ("clip-missing",),
+         given="an overflowing ratio"),
     Case("overflow-zero-advantage", "a ratio that overflows with advantage zero costs nothing",
          one(1000.0, 0.0), ("overflow-times-zero",)),
     Case("upper-bound", "on the upper bound both branches have one value", batch(
@@ -232,13 +232,17 @@ CASES = (
         [[-1.0, -0.5, NAN, HUGE], [-2.0, NAN, HUGE, NAN]],
         [[-1.1, -0.4, HUGE, NAN], [-1.9, HUGE, NAN, NAN]],
         [[1.0, -2.0, NAN, HUGE], [0.5, HUGE, NAN, NAN]], [[1, 1, 0, 0], [1, 0, 0, 0]]),
-        ("mask-multiplied",), groups=("core", "seq-mean-token-mean", "verl", "constant-length")),
+        ("mask-multiplied",), groups=("core", "seq-mean-token-mean", "verl", "constant-length"),
+        given="nan and huge numbers under the mask"),
     Case("pads-with-numbers", "a mean over tokens does not count the pads", batch(
-        NEW, OLD, ADV, [[1, 1, 0, 0], [1, 1, 1, 0]]), ("pads-in-the-mean", "sum-instead-of-mean")),
+        NEW, OLD, ADV, [[1, 1, 0, 0], [1, 1, 1, 0]]), ("pads-in-the-mean", "sum-instead-of-mean"),
+        given="plausible numbers under pads"),
     Case("unequal-lengths", "each token weighs the same, whatever the length of its reply",
-         batch(NEW, OLD, ADV, UNEVEN), ("pads-in-the-mean",)),
+         batch(NEW, OLD, ADV, UNEVEN), ("pads-in-the-mean",),
+         given="replies of four tokens and of one"),
     Case("empty-row", "a reply without a token adds nothing",
-         batch(NEW, OLD, ADV, [[1, 1, 1, 0], [0, 0, 0, 0]]), ("pads-in-the-mean",)),
+         batch(NEW, OLD, ADV, [[1, 1, 1, 0], [0, 0, 0, 0]]), ("pads-in-the-mean",),
+         given="a reply without a token"),
     Case("count", "divided by the tokens of the whole step, not by those at hand",
          batch(NEW, OLD, ADV, UNEVEN, count=20), ("count-ignored",), CORE),
     Case("count-of-nothing", "a micro-batch without a token adds zero to a step of ten",
@@ -249,17 +253,20 @@ CASES = (
          batch(NEW, OLD, ADV, FULL, 0.9), ("ratio-inverted",), CORE),
     Case("gap", "a masked slot inside a reply is left out", batch(
         NEW, OLD, ADV, [[1, 0, 1, 1], [0, 1, 1, 0]]), ("pads-in-the-mean",), CORE),
-    Case("same-advantage", "one advantage a reply, as group methods give", batch(
+    Case("same-advantage", "an advantage of a whole reply counts at each of its tokens", batch(
         NEW, OLD, [[0.7] * 4, [-0.7] * 4], [[1, 1, 1, 1], [1, 1, 0, 0]]),
-        ("policy-loss-sign", "pads-in-the-mean")),
-    Case("worked-losses", "token losses 1, 2, 3, 4 in one reply and 10 in another", batch(
+        ("policy-loss-sign", "pads-in-the-mean"),
+        given="one advantage a reply"),
+    Case("worked-losses", "losses 1, 2, 3, 4 in one reply and 10 in another have mean 4", batch(
         [[-1.0] * 4, [-1.0] * 4], [[-1.0] * 4, [-1.0] * 4],
         [[-1.0, -2.0, -3.0, -4.0], [-10.0, 0.0, 0.0, 0.0]], UNEVEN),
-        ("sum-instead-of-mean", "pads-in-the-mean")),
-    Case("many-tokens", "three replies of six, six and two tokens", batch(
+        ("sum-instead-of-mean", "pads-in-the-mean"),
+        given="losses 1, 2, 3, 4 and 10 in two replies"),
+    Case("many-tokens", "the fourteen tokens of three replies have one mean", batch(
         numbers("pg new", 3, 6, low=-3, high=0), numbers("pg old", 3, 6, low=-3, high=0),
         numbers("pg adv", 3, 6), [[1] * 6, [1] * 6, [1, 1, 0, 0, 0, 0]]),
-        (*OFF[:2], "max-for-min", "clip-missing")),
+        (*OFF[:2], "max-for-min", "clip-missing"),
+        given="three replies of six, six and two tokens"),
 )
 
 FAMILY = Family(

@@ -44,14 +44,15 @@ MISTAKES = {
         x | {"rejected": x["held"]["rejected"]}, c)),
 }
 AXES = (Axis("dpo.smoothing", "what is done about labels that may be wrong one time in ten", {
-    "none": "nothing", "cdpo": "0.9 times the loss of the label + 0.1 times that of its opposite",
+    "none": "nothing",
+    "cdpo": "0.9 times the loss of the label + 0.1 times that of its opposite",
     "robust": "(0.9 times that of the label − 0.1 times that of its opposite)/0.8"}),)
 BASE = {"dpo.smoothing": "none"}
 GROUPS = (
-    Group("core", "", BASE, ("minirlhf", "trl-dpo"), core=True),
-    star(BASE, "cdpo", "with smoothed labels",
-         ("openrlhf-smoothed", "deepspeed-chat-smoothed"), dpo__smoothing="cdpo"),
-    star(BASE, "robust", "with the robust loss", dpo__smoothing="robust"),
+    Group("core", "", BASE, ("minirlhf", "trl-dpo", "openrlhf", "deepspeed-chat",
+                             "summarize-from-feedback-details"), core=True),
+    star(BASE, "cdpo", "one label in ten counts as its opposite", dpo__smoothing="cdpo"),
+    star(BASE, "robust", "one label in ten is taken to be wrong", dpo__smoothing="robust"),
 )
 
 
@@ -71,17 +72,21 @@ CASES = (
     Case("worked", "a preference of ten nats at 0.1 is a gap of one", batch(
         [-12.0], [-20.0], [-15.0], [-13.0]),
         ("preference-swapped", "reference-missing", "reference-swapped", "reference-sign",
-         "beta-missing", "beta-outside", "rejected-detached")),
-    Case("arbitrary", "four arbitrary pairs", batch(*SIDES),
-         ("preference-swapped", "reference-missing", "reference-sign", "sum-instead-of-mean")),
+         "beta-missing", "beta-outside", "rejected-detached"),
+         given="a preference of ten nats"),
+    Case("arbitrary", "the loss is a mean over pairs", batch(*SIDES),
+         ("preference-swapped", "reference-missing", "reference-sign", "sum-instead-of-mean"),
+         given="four pairs"),
     Case("beta-half", "a larger beta asks for less distance", batch(*SIDES, beta=0.5),
-         ("beta-missing", "preference-swapped")),
+         ("beta-missing", "preference-swapped"),
+         given="a beta of one half"),
     Case("both-fell", "only the difference of the two replies counts, not their level", batch(
         [-52.0], [-60.0], [-15.0], [-13.0]), ("reference-missing", "beta-missing"), groups=CORE),
     Case("far-wrong", "a preference of -20000 nats costs 2000 and does not overflow", batch(
         [-20000.0], [-1.0], [-1.0], [-2.0]), ("log-of-an-underflow",), groups=CORE),
     Case("far-right", "a preference of 2000 nats costs next to nothing", batch(
-        [-1.0], [-2001.0], [-1.0], [-1.0]), ("preference-swapped",)),
+        [-1.0], [-2001.0], [-1.0], [-1.0]), ("preference-swapped",),
+        given="a preference of 2000 nats"),
     Case("count", "divided by the pairs of the whole step, not by those at hand", batch(
         *SIDES, count=16), ("count-ignored", "sum-instead-of-mean"), groups=CORE),
 )

@@ -91,18 +91,21 @@ AXES = (
 BASE = {"grpo.std": "group-sample", "grpo.eps": 1e-4, "grpo.singleton": "refused"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf",), core=True),
-    Group("dr-grpo", "without a deviation", BASE | {"grpo.std": "none"}, ("dr-grpo",), core=True),
-    star(BASE, "population", "with the population deviation", grpo__std="group-population"),
-    star(BASE, "batch", "with the deviation of the batch", grpo__std="batch-sample"),
-    star(BASE, "eps-6", "with 1e-6", grpo__eps=1e-6),
-    star(BASE, "eps-9", "with 1e-9", grpo__eps=1e-9),
-    star(BASE, "floor", "with a floor under the variance", grpo__eps="floor"),
-    star(BASE, "trl-grpo", "alone without an advantage", ("trl-grpo",), grpo__singleton="zero"),
-    star(BASE, "score-alone", "alone with the score", grpo__singleton="score"),
-    star(BASE, "nan-alone", "alone without a number", grpo__singleton="nan"),
-    star(BASE, "verl", "with 1e-6, and alone with the score", ("verl-2026-01", "verl-2026-08"),
+    Group("dr-grpo", "differences are not divided", BASE | {"grpo.std": "none"}, ("dr-grpo",),
+          core=True),
+    star(BASE, "population", "the deviation is divided by n", grpo__std="group-population"),
+    star(BASE, "batch", "the deviation is that of the batch", grpo__std="batch-sample"),
+    star(BASE, "eps-6", "epsilon is 1e-6", grpo__eps=1e-6),
+    star(BASE, "eps-9", "epsilon is 1e-9", grpo__eps=1e-9),
+    star(BASE, "floor", "the variance has a floor of 1e-6", grpo__eps="floor"),
+    star(BASE, "trl-grpo", "a reply alone has no advantage", ("trl-grpo",), grpo__singleton="zero"),
+    star(BASE, "score-alone", "a reply alone keeps its score", grpo__singleton="score"),
+    star(BASE, "nan-alone", "a reply alone has no number", grpo__singleton="nan"),
+    star(BASE, "verl", "epsilon is 1e-6, and a reply alone keeps its score", ("verl-2026-01",
+         "verl-2026-08"),
          grpo__eps=1e-6, grpo__singleton="score"),
-    star(BASE, "openrlhf", "with 1e-9, and alone without a number", ("openrlhf-group-norm",),
+    star(BASE, "openrlhf", "epsilon is 1e-9, and a reply alone has no number",
+         ("openrlhf",),
          grpo__eps=1e-9, grpo__singleton="nan"),
 )
 SPREAD = (1e-7, 1e-9, "the scores differ in their fourth digit, their differences keep twelve")
@@ -114,36 +117,48 @@ def batch(scores, group_size):
 
 
 CASES = (
-    Case("worked", "one of four replies scored one, the others nothing", batch(
+    Case("worked", "one of four that scored one is 1.5 deviations up, the others half of one down",
+         batch(
         [0.0, 0.0, 0.0, 1.0], 4), ("mean-not-subtracted", "no-epsilon", "best-for-mean",
-                                   "divided-by-the-variance", "whitened-again")),
+                                   "divided-by-the-variance", "whitened-again"),
+         given="one of four scored one"),
     Case("two-groups", "every group has its own mean and deviation", batch(
         [1.0, 2.0, 6.0, 10.0, 30.0, 50.0], 3),
-        ("grouped-over-the-batch", "groups-strided", "whitened-again", "mean-not-subtracted")),
+        ("grouped-over-the-batch", "groups-strided", "whitened-again", "mean-not-subtracted"),
+        given="two groups of three"),
     Case("tiny-spread", "a spread of 1e-4 is no larger than epsilon, and halved by it", batch(
         [0.0, 0.0, 0.0, 0.0001], 4), ("no-epsilon", "divided-by-the-variance"),
-        laws={"eps-9": "with 1e-9: a spread of 1e-4 is blown up to one",
-              "floor": "with a floor under the variance: a spread of 1e-4 stays small"}),
+        laws={"eps-9": "an epsilon of 1e-9 lets a spread of 1e-4 count in full",
+              "floor": "a floor under the variance keeps a spread of 1e-4 small"},
+         given="a spread of 1e-4"),
     Case("equal", "a group of equal scores teaches nothing", batch([0.7] * 4, 4),
-         ("no-epsilon", "mean-not-subtracted"), groups=("core", "dr-grpo", "eps-9", "floor")),
+         ("no-epsilon", "mean-not-subtracted"), groups=("core", "dr-grpo", "eps-9", "floor"),
+         given="equal scores"),
     Case("equal-beside-others", "equal scores beside a group that differs teach nothing", batch(
         [1.0, 1.0, 1.0, 0.0, 1.0, 5.0], 3), ("no-epsilon", "grouped-over-the-batch",
-                                             "groups-strided")),
+                                             "groups-strided"),
+         given="equal scores beside others"),
     Case("pairs", "in a group of two one is above and the other below", batch(
         [3.0, 1.0, -2.0, 2.5], 2), ("grouped-over-the-batch", "groups-strided",
-                                    "mean-not-subtracted")),
-    Case("one-differs-late", "scores of 100 that differ by 1e-4", batch(
+                                    "mean-not-subtracted"),
+         given="two pairs"),
+    Case("one-differs-late", "scores of 100 that differ by 1e-4 are told apart", batch(
         [100.0, 100.0, 100.0001, 100.0], 4), ("no-epsilon",), groups=("core", "eps-6", "eps-9"),
-        tolerance=SPREAD),
+        tolerance=SPREAD,
+        given="scores of 100 that differ by 1e-4"),
     Case("negative", "what all replies scored below zero is taken away", batch(
         [-5.0, -3.0, -4.5, -3.5], 4), ("mean-not-subtracted", "best-for-mean"),
-        groups=("core", "dr-grpo")),
+        groups=("core", "dr-grpo"),
+        given="scores below zero"),
     Case("shifted", "a constant added to a group's scores changes nothing", batch(
         [11.0, 12.0, 16.0, -30.0, -10.0, 10.0], 3),
-        ("grouped-over-the-batch", "mean-not-subtracted"), groups=("core", "dr-grpo")),
-    Case("arbitrary", "two groups of eight", batch(numbers("group", 16), 8),
-         ("grouped-over-the-batch", "groups-strided", "whitened-again")),
-    Case("alone", "three groups of one reply", batch([0.75, -2.0, 0.0], 1), groups=SINGLES),
+        ("grouped-over-the-batch", "mean-not-subtracted"), groups=("core", "dr-grpo"),
+        given="groups far from zero"),
+    Case("arbitrary", "two groups of eight have mean zero each", batch(numbers("group", 16), 8),
+         ("grouped-over-the-batch", "groups-strided", "whitened-again"),
+         given="two groups of eight"),
+    Case("alone", "three groups of one reply", batch([0.75, -2.0, 0.0], 1), groups=SINGLES,
+         given="three groups of one"),
 )
 
 FAMILY = Family(

@@ -39,7 +39,7 @@ AXES = (Axis("ipo.len", "the log-probability of a reply", {
 BASE = {"ipo.len": "sum"}
 GROUPS = (
     Group("sum", "", BASE, ("openrlhf", "summarize-from-feedback-details")),
-    star(BASE, "mean", "averaged over tokens", ("trl-dpo",), ipo__len="mean"),
+    star(BASE, "mean", "log-probabilities are averaged over tokens", ("trl-dpo",), ipo__len="mean"),
 )
 
 
@@ -57,17 +57,23 @@ CASES = (
     Case("worked", "sums of 3 and -2 nats above the reference reach the target of 5 exactly", batch(
         [[-1.0] * 10], [[-2.0] * 10], [[-1.3] * 10], [[-1.6] * 10], [(10, 5)]),
         ("half-missing", "beta-for-its-inverse", "mask-ignored"),
-        laws={"mean": "averaged over tokens: means of 0.3 and -0.4 are far from a target of 5"}),
-    Case("arbitrary", "three pairs of unequal lengths", batch(*FIVE, [(5, 3), (2, 4), (5, 5)]),
-         ("preference-swapped", "reference-missing", "mask-ignored", "half-missing")),
+        laws={"mean": "means of 0.3 and -0.4 nats are far from a target of 5"},
+        given="ten tokens against five"),
+    Case("arbitrary", "every token of a reply adds to its log-probability", batch(*FIVE, [(5, 3),
+         (2, 4), (5, 5)]),
+         ("preference-swapped", "reference-missing", "mask-ignored", "half-missing"),
+         given="three pairs of unequal lengths"),
     Case("beta-half", "a larger beta asks for less", batch(*FIVE, [(5, 3), (2, 4), (5, 5)], 0.5),
-         ("beta-for-its-inverse", "preference-swapped")),
+         ("beta-for-its-inverse", "preference-swapped"),
+         given="a beta of one half"),
     Case("at-the-reference", "a policy that is the reference misses the whole target", batch(
         [FIVE[0][0]], [FIVE[1][0]], [FIVE[0][0]], [FIVE[1][0]], [(5, 2)]),
-        ("reference-missing",)),
+        ("reference-missing",),
+        given="at the reference"),
     Case("beyond", "a preference beyond the target is pulled back", batch(
         [[-0.1] * 5], [[-6.0] * 5], [[-2.0] * 5], [[-2.0] * 5], [(5, 5)]),
-        ("preference-swapped", "half-missing")),
+        ("preference-swapped", "half-missing"),
+        given="a preference beyond the target"),
 )
 FAMILY = Family(
     function="ipo_loss",

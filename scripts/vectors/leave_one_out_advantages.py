@@ -63,11 +63,13 @@ AXES = (
 BASE = {"rloo.std": "none", "rloo.singleton": "refused"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf",), core=True),
-    star(BASE, "normalised", "normalised over the batch", rloo__std="batch-sample"),
-    star(BASE, "zero-alone", "alone with nothing", ("rloo-trl",), rloo__singleton="zero"),
-    star(BASE, "score-alone", "alone with the score", ("verl-2026-01", "verl-2026-08"),
+    star(BASE, "normalised", "advantages are normalised over the batch", rloo__std="batch-sample"),
+    star(BASE, "zero-alone", "a reply alone has no advantage", ("rloo-trl",),
+         rloo__singleton="zero"),
+    star(BASE, "score-alone", "a reply alone keeps its score", ("verl-2026-01", "verl-2026-08"),
          rloo__singleton="score"),
-    star(BASE, "nan-alone", "alone without a number", ("rloo-openrlhf",), rloo__singleton="nan"),
+    star(BASE, "nan-alone", "a reply alone has no number", ("rloo-openrlhf",),
+         rloo__singleton="nan"),
 )
 
 
@@ -80,24 +82,30 @@ CASES = (
     Case("worked", "one of four replies scored one: it is above the others by one", batch(
         [0.0, 0.0, 0.0, 1.0], 4),
         ("own-score-in-the-baseline", "divided-by-the-others-deviation",
-         "divided-by-the-group-size")),
+         "divided-by-the-group-size"),
+         given="one of four scored one"),
     Case("two-groups", "every group has its own baselines", batch(
         [1.0, 2.0, 6.0, 10.0, 30.0, 50.0], 3),
         ("others-summed", "groups-strided", "grouped-over-the-batch",
-         "own-score-in-the-baseline")),
+         "own-score-in-the-baseline"),
+         given="two groups of three"),
     Case("pairs", "of two replies each is the other's baseline", batch([3.0, 1.0, -2.0, 2.5], 2),
-         ("own-score-in-the-baseline", "groups-strided", "divided-by-the-group-size")),
+         ("own-score-in-the-baseline", "groups-strided", "divided-by-the-group-size"),
+         given="two pairs"),
     Case("equal", "equal scores teach nothing", batch([0.7] * 4, 4),
-         ("others-summed", "divided-by-the-group-size")),
+         ("others-summed", "divided-by-the-group-size"),
+         given="equal scores"),
     Case("others-equal", "a reply beside equal ones keeps its distance, not a million of it",
          batch([0.5, 0.5, 0.6], 3), ("divided-by-the-others-deviation",), groups=CORE),
     Case("shifted", "a constant added to a group's scores changes nothing", batch(
         [11.0, 12.0, 16.0, -30.0, -10.0, 10.0], 3), ("others-summed", "grouped-over-the-batch"),
         groups=CORE),
-    Case("arbitrary", "two groups of four", batch(numbers("loo", 8), 4),
-         ("own-score-in-the-baseline", "groups-strided", "others-summed")),
+    Case("arbitrary", "every group of four sums to zero", batch(numbers("loo", 8), 4),
+         ("own-score-in-the-baseline", "groups-strided", "others-summed"),
+         given="two groups of four"),
     Case("alone", "three groups of one reply", batch([0.75, -2.0, 0.5], 1),
-         groups=("zero-alone", "score-alone", "nan-alone")),
+         groups=("zero-alone", "score-alone", "nan-alone"),
+         given="three groups of one"),
 )
 FAMILY = Family(
     function="leave_one_out_advantages",

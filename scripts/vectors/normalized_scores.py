@@ -30,22 +30,26 @@ AXES = (Axis("rm.post", "what is done to scores before they are paid", {
 BASE = {"rm.post": "population"}
 GROUPS = (
     Group("population", "", BASE, ("minirlhf", "lm-human-preferences")),
-    star(BASE, "sample", "with the sample deviation", ("lm-human-preference-details", "openrlhf"),
+    star(BASE, "sample", "the deviation is divided by n - 1", ("lm-human-preference-details",
+         "openrlhf"),
          rm__post="sample"),
-    star(BASE, "minus-mean", "less the mean", ("summarize-from-feedback-details",),
+    star(BASE, "minus-mean", "only the mean is taken away", ("summarize-from-feedback-details",),
          rm__post="minus-mean"),
-    star(BASE, "none", "as they are", ("trl-ppo", "deepspeed-chat"), rm__post="none"),
+    star(BASE, "none", "scores stay as they are", ("trl-ppo", "deepspeed-chat"), rm__post="none"),
 )
 CASES = (
     Case("worked", "1, 3 and 5 beside a reference of 1 and 5 become -1, 0 and 1", {
         "scores": [1.0, 3.0, 5.0], "reference_scores": [1.0, 5.0]},
-        ("normalised-by-itself", "divided-by-the-variance", "mean-not-subtracted")),
-    Case("arbitrary", "scores of the policy beside those of a reference set", {
+        ("normalised-by-itself", "divided-by-the-variance", "mean-not-subtracted"),
+        given="1, 3 and 5 beside 1 and 5"),
+    Case("arbitrary", "the reference scores decide, not the scores themselves", {
         "scores": numbers("post scores", 4), "reference_scores": numbers("post ref", 6)},
-        ("normalised-by-itself", "mean-not-subtracted")),
-    Case("large", "scores in the hundreds", {
+        ("normalised-by-itself", "mean-not-subtracted"),
+        given="four scores beside six"),
+    Case("large", "scores in the hundreds come down to the size of one", {
         "scores": [310.0, 290.0], "reference_scores": [300.0, 340.0, 260.0]},
-        ("divided-by-the-variance", "normalised-by-itself")),
+        ("divided-by-the-variance", "normalised-by-itself"),
+        given="scores in the hundreds"),
 )
 FAMILY = Family(
     function="normalized_scores",

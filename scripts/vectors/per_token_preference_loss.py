@@ -26,7 +26,7 @@ def per_token_preference_loss(x, c, how=None):
     pairs = range(len(x["chosen_mask"]))
     return {"loss": mean(mean(
         softplus(x["rejected_scores"][i][r] - x["chosen_scores"][i][k])
-        for k, r in compared(x, i, how or c["rm.loss"])) for i in pairs)}
+        for k, r in compared(x, i, how or c["rm.compare"])) for i in pairs)}
 
 
 def last_slot(x, c):
@@ -47,16 +47,17 @@ MISTAKES = {
     "score-at-the-row-end": last_slot,
     "token-after-the-last": one_late,
 }
-AXES = (Axis("rm.loss", "where the two replies' scores are compared", {
+AXES = (Axis("rm.compare", "where the two replies' scores are compared", {
     "last-token": "at the last real token of each",
     "from-divergence": "at every position from where their tokens part to the end of the longer, "
                        "pads of the shorter included; the mean of these"}),)
-BASE = {"rm.loss": "last-token"}
+BASE = {"rm.compare": "last-token"}
 GROUPS = (
     Group("last-token", "", BASE, ("minirlhf", "trl-reward", "openrlhf",
                                    "summarize-from-feedback-details"), core=True),
-    star(BASE, "from-divergence", "from where they part", ("deepspeed-chat",),
-         rm__loss="from-divergence"),
+    star(BASE, "from-divergence", "every position after the replies part is compared",
+         ("deepspeed-chat",),
+         rm__compare="from-divergence"),
 )
 
 
@@ -70,23 +71,28 @@ def batch(chosen, rejected, chosen_tokens, rejected_tokens, chosen_lengths, reje
 
 CHOSEN, REJECTED = numbers("per token c", 2, 6), numbers("per token r", 2, 6)
 CASES = (
-    Case("one-length", "two replies of one length, which part at the third token", batch(
+    Case("one-length", "two replies of one length are compared at their last token alone", batch(
         CHOSEN[:1], REJECTED[:1], [[5, 6, 7, 8, 1, 0]], [[5, 6, 9, 4, 1, 0]], [5], [5]),
-        ("preference-swapped", "score-at-the-row-end", "token-after-the-last")),
+        ("preference-swapped", "score-at-the-row-end", "token-after-the-last"),
+        given="replies of one length"),
     Case("shorter-rejected", "the shorter reply is read at its own end", batch(
         CHOSEN[:1], REJECTED[:1], [[5, 6, 7, 8, 9, 1]], [[5, 6, 1, 0, 0, 0]], [6], [3]),
         ("preference-swapped", "score-at-the-row-end"),
-        laws={"from-divergence": "from where they part: pads of the shorter reply are compared"}),
+        laws={"from-divergence": "pads of the shorter reply are compared as well"},
+        given="a rejected reply that is shorter"),
     Case("shorter-chosen", "a chosen reply that is shorter is read at its own end too", batch(
         CHOSEN[1:], REJECTED[1:], [[5, 1, 0, 0, 0, 0]], [[5, 6, 7, 1, 0, 0]], [2], [4]),
-        ("preference-swapped", "token-after-the-last", "score-at-the-row-end")),
+        ("preference-swapped", "token-after-the-last", "score-at-the-row-end"),
+        given="a chosen reply that is shorter"),
     Case("two-pairs", "every pair weighs the same, whatever its length", batch(
         CHOSEN, REJECTED, [[5, 6, 7, 1, 0, 0], [5, 8, 8, 8, 8, 1]],
         [[5, 9, 1, 0, 0, 0], [5, 8, 8, 1, 0, 0]], [4, 6], [3, 4]),
-        ("preference-swapped", "score-at-the-row-end")),
-    Case("part-at-once", "replies that part at their first token", batch(
+        ("preference-swapped", "score-at-the-row-end"),
+        given="two pairs"),
+    Case("part-at-once", "where replies part does not matter", batch(
         CHOSEN[:1], REJECTED[:1], [[3, 6, 1, 0, 0, 0]], [[4, 1, 0, 0, 0, 0]], [3], [2]),
-        ("preference-swapped", "token-after-the-last")),
+        ("preference-swapped", "token-after-the-last"),
+        given="replies that part at once"),
 )
 FAMILY = Family(
     function="per_token_preference_loss",

@@ -49,8 +49,9 @@ AXES = (Axis("return.mask", "what a masked slot does to the return of the tokens
 BASE = {"return.mask": "zeroed"}
 GROUPS = (
     Group("zeroed", "", BASE, ("openrlhf",)),
-    star(BASE, "skipped", "stepped over", ("verl-2026-08",), return__mask="skipped"),
-    star(BASE, "reset", "started anew", ("verl-2026-01",), return__mask="reset"),
+    star(BASE, "skipped", "the return is carried over a gap", ("verl-2026-08",),
+         return__mask="skipped"),
+    star(BASE, "reset", "the return starts anew at a gap", ("verl-2026-01",), return__mask="reset"),
 )
 
 
@@ -65,13 +66,14 @@ CASES = (
         [[1.0, 2.0, 4.0]], [[1, 1, 1]]), ("past-rewards-counted",)),
     Case("discounted", "each token between shortens it by gamma", batch(
         [[1.0, 0.0, 4.0]], [[1, 1, 1]], 0.5), ("gamma-missing", "past-rewards-counted")),
-    Case("gap", "a gap before the reward, without discount", batch(
+    Case("gap", "without discount a gap costs nothing", batch(
         [[0.0, 0.0, 5.0]], [[1, 0, 1]]), groups=("zeroed", "skipped", "reset"),
-        laws={"zeroed": "without discount a gap costs nothing",
-              "reset": "started anew: tokens before a gap never hear of the reward"}),
+        laws={"reset": "tokens before a gap never hear of a reward after it"},
+        given="without discount"),
     Case("discounted-gap", "a gap before the reward is discounted like a token", batch(
         [[1.0, 9.0, 9.0, 4.0, 9.0]], [[1, 0, 0, 1, 0]], 0.5),
-        ("mask-ignored", "gamma-missing")),
+        ("mask-ignored", "gamma-missing"),
+        given="with a discount"),
     Case("padding", "rewards after the end are not paid", batch(
         [[1.0, 2.0, 7.0, 7.0]], [[1, 1, 0, 0]], 0.9), ("mask-ignored",)),
 )

@@ -47,15 +47,17 @@ AXES = (Axis("rm.read", "which position of a row of prompt and response holds it
 BASE = {"rm.read": "last-real"}
 GROUPS = (
     Group("last-real", "", BASE, ("minirlhf", "openrlhf"), core=True),
-    star(BASE, "last-nonpad", "by token id", ("trl-reward",), rm__read="last-nonpad"),
-    star(BASE, "before-the-first-pad", "before the first pad of the response",
+    star(BASE, "last-nonpad", "the last token whose id is not the pad's", ("trl-reward",),
+         rm__read="last-nonpad"),
+    star(BASE, "before-the-first-pad", "the position before the response's first pad",
          ("trl-ppo", "summarize-from-feedback-details", "deepspeed-chat"),
          rm__read="before-the-first-pad"),
-    star(BASE, "before-any-pad", "before the first pad of the row",
+    star(BASE, "before-any-pad", "the position before the row's first pad",
          rm__read="before-the-first-pad-of-the-row"),
-    star(BASE, "response", "within the response", ("summarize-from-feedback",),
+    star(BASE, "response", "the response's last token whose id is not the pad's",
+         ("summarize-from-feedback",),
          rm__read="response-last-nonpad"),
-    star(BASE, "row-end", "at the end of the row",
+    star(BASE, "row-end", "the last position",
          ("lm-human-preferences", "lm-human-preference-details"), rm__read="row-end"),
 )
 EVERY = tuple(group.name for group in GROUPS)
@@ -75,35 +77,46 @@ def case(name, law, inputs, *mistakes, **more):
 CASES = (
     case("padded", "a padded reply is scored at its end-of-sequence token", batch(
         [[5, 6, 7, 8, 1, 0, 0]], [[1, 1, 1, 1, 1, 0, 0]], 3),
-        "token-after-the-last", "token-before-the-last", "pad-id-unknown"),
+        "token-after-the-last", "token-before-the-last", "pad-id-unknown",
+        given="a padded reply"),
     case("full", "a row without padding is scored at its last position", batch(
-        [[5, 6, 7, 8, 9, 9, 1]], [[1] * 7], 3), "token-before-the-last"),
+        [[5, 6, 7, 8, 9, 9, 1]], [[1] * 7], 3), "token-before-the-last",
+        given="a full row"),
     case("left-padded", "padding before the prompt does not move the score", batch(
         [[0, 0, 7, 8, 9, 1, 0]], [[0, 0, 1, 1, 1, 1, 0]], 3),
         "counted-without-left-padding", "token-after-the-last", "pad-id-unknown",
-        groups=EVERY),
+        groups=EVERY,
+        given="a padded prompt"),
     case("pad-is-end", "where pad and end of sequence are one id, the mask tells them apart", batch(
         [[5, 6, 7, 8, 1, 1, 1]], [[1, 1, 1, 1, 1, 0, 0]], 3, 1),
-        "token-after-the-last", "pad-id-unknown", groups=EVERY),
+        "token-after-the-last", "pad-id-unknown", groups=EVERY,
+        given="pad and end of one id"),
     case("pad-is-end-of-turn", "an end of sequence inside the prompt is not the end", batch(
         [[5, 1, 7, 8, 1, 1, 1]], [[1, 1, 1, 1, 1, 0, 0]], 3, 1), "token-after-the-last",
-        groups=EVERY),
+        groups=EVERY,
+        given="pad and end of one id, which the prompt has too"),
     case("no-end", "a reply that was cut is scored at the last token it has", batch(
-        [[5, 6, 7, 8, 9, 9, 9]], [[1] * 7], 3, 1), "token-before-the-last"),
+        [[5, 6, 7, 8, 9, 9, 9]], [[1] * 7], 3, 1), "token-before-the-last",
+        given="a row that was cut"),
     case("cut-and-padded", "a reply that was cut early is scored before its padding", batch(
-        [[5, 6, 7, 8, 9, 0, 0]], [[1, 1, 1, 1, 1, 0, 0]], 3), "pad-id-unknown"),
+        [[5, 6, 7, 8, 9, 0, 0]], [[1, 1, 1, 1, 1, 0, 0]], 3), "pad-id-unknown",
+        given="a reply cut early"),
     case("empty", "a row without a response is scored at the end of its prompt", batch(
         [[5, 6, 7, 0, 0, 0, 0]], [[1, 1, 1, 0, 0, 0, 0]], 3), "token-after-the-last",
-        groups=EVERY),
+        groups=EVERY,
+        given="an empty response"),
     case("empty-left-padded", "an empty response after a padded prompt is scored there too", batch(
-        [[0, 0, 7, 0, 0, 0, 0]], [[0, 0, 1, 0, 0, 0, 0]], 3), "counted-without-left-padding"),
+        [[0, 0, 7, 0, 0, 0, 0]], [[0, 0, 1, 0, 0, 0, 0]], 3), "counted-without-left-padding",
+        given="an empty response after a padded prompt"),
     case("batch", "every row has its own last token", batch(
         [[0, 6, 7, 8, 1, 0, 0], [5, 6, 7, 1, 0, 0, 0], [5, 6, 7, 8, 9, 9, 9]],
         [[0, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0], [1] * 7], 3),
-        "counted-without-left-padding", "pad-id-unknown", "token-before-the-last"),
+        "counted-without-left-padding", "pad-id-unknown", "token-before-the-last",
+        given="three rows"),
     case("pad-in-the-reply", "a pad inside the response that counts does not end it", batch(
         [[5, 6, 7, 8, 0, 9, 1, 0]], [[1, 1, 1, 1, 1, 1, 1, 0]], 3), "token-after-the-last",
-        groups=EVERY),
+        groups=EVERY,
+        given="a pad that counts, inside the response"),
 )
 FAMILY = Family(
     function="score_index",

@@ -33,8 +33,9 @@ AXES = (Axis("sft.mask", "which tokens are learnt", {
 BASE = {"sft.mask": "completion"}
 GROUPS = (
     Group("completion", "", BASE, ("minirlhf", "openrlhf", "trl-sft")),
-    star(BASE, "real", "with the prompt", ("deepspeed-chat",), sft__mask="real"),
-    star(BASE, "nonpad", "by token id", ("summarize-from-feedback-details", "trlx"),
+    star(BASE, "real", "the prompt is learnt too", ("deepspeed-chat",), sft__mask="real"),
+    star(BASE, "nonpad", "what is not a pad by its id is learnt",
+         ("summarize-from-feedback-details", "trlx"),
          sft__mask="nonpad"),
 )
 EXACT = (1e-9, 1e-9, "a token counts or does not")
@@ -53,18 +54,23 @@ CASES = (
     case("worked", "the response and its end are learnt, prompt and padding are not", batch(
         [[5, 6, 7, 8, 1, 0, 0]], [5], [3]),
         "mask-shifted-by-one", "first-response-token-left-out", "prompt-learnt",
-        "last-token-left-out"),
+        "last-token-left-out",
+        given="prompt, response and padding"),
     case("two-rows", "each row has its own prompt and its own end", batch(
         [[5, 6, 7, 8, 9, 1], [5, 9, 1, 0, 0, 0]], [6, 3], [2, 1]),
-        "mask-shifted-by-one", "prompt-learnt", "last-token-left-out"),
+        "mask-shifted-by-one", "prompt-learnt", "last-token-left-out",
+        given="two rows"),
     case("pad-is-end", "where pad and end are one id the end is still learnt", batch(
         [[5, 6, 7, 1, 1, 1]], [4], [2], 1), "last-token-left-out", "first-response-token-left-out",
         groups=("completion", "real", "nonpad"),
-        laws={"nonpad": "by token id: where pad and end are one id the end is not learnt"}),
+        laws={"nonpad": "where pad and end are one id the end is not learnt"},
+        given="pad and end of one id"),
     case("prompt-of-one", "the first token is never learnt", batch([[5, 6, 1]], [3], [1]),
-         "first-response-token-left-out"),
+         "first-response-token-left-out",
+         given="a prompt of one token"),
     case("cut", "a response that was cut is learnt to its last token", batch(
-        [[5, 6, 7, 8]], [4], [2]), "last-token-left-out", "prompt-learnt"),
+        [[5, 6, 7, 8]], [4], [2]), "last-token-left-out", "prompt-learnt",
+        given="a response that was cut"),
 )
 FAMILY = Family(
     function="sft_mask",

@@ -1,36 +1,24 @@
-"""Laws of the test vectors: their form, their permanence, and that each can tell something.
+"""Laws of the test vectors: their form and their permanence.
 
-The files are checked here for themselves; test_ours.py puts the package on trial by them, and
+test_telling.py asks what they can tell, test_ours.py puts the package on trial by them, and
 test_witness.py the program that computes them.
 """
 
 import hashlib
 import json
+import tomllib
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
 import jsonschema
 import pytest
+from vector_files import ALL, FILES, SCHEMA, WITHOUT_CORE, cases_of, every_file
 
 from minirlhf.conformance import vectors
-from minirlhf.conformance.vectors import V1, Tolerance, departs, functions, load, notes
+from minirlhf.conformance.vectors import V1, Tolerance, departs, load
 
 RELEASED = Path(__file__).parent / "released.txt"
-FILES = {name: json.loads((V1 / f"{name}.json").read_text(encoding="utf-8"))
-         for name in functions()}
-SCHEMA = json.loads((V1 / "schema.json").read_text(encoding="utf-8"))
-WITHOUT_CORE = {"nucleus_logprobs", "score_without_end", "sft_mask", "normalized_scores",
-                "reward_to_go", "ipo_loss"}
-
-every_file = pytest.mark.parametrize("function", FILES)
-
-
-def cases_of(file: dict) -> list[dict]:
-    return [test for group in file["groups"] for test in group["tests"]]
-
-
-ALL = [test for file in FILES.values() for test in cases_of(file)]
 
 
 # --- form ----------------------------------------------------------------------------------------
@@ -160,14 +148,16 @@ def unkept(released: list[str], files: dict) -> list[str]:
 
 
 def test_no_released_test_is_gone_or_changed():
-    """A new test gets a line in released.txt (its id and digest) when it is released."""
-    released = RELEASED.read_text(encoding="utf-8").split("\n")
-    assert unkept([line for line in released if line], FILES) == []
+    released = RELEASED.read_text(encoding="utf-8").splitlines()
+    assert unkept(released, FILES) == []
 
 
 def test_every_test_is_released():
-    released = RELEASED.read_text(encoding="utf-8").split("\n")
-    assert sorted(set(lines(FILES)) - set(released)) == []
+    """By its line in released.txt: id and digest."""
+    released = RELEASED.read_text(encoding="utf-8").splitlines()
+    new = [line for line in lines(FILES) if line not in set(released)]
+    assert not new, "\n".join([f"append to {RELEASED.name}, if they are to stay:", *new])
+    assert len(released) == len(set(released)) == len(ALL)
 
 
 def test_a_removed_or_an_edited_test_is_noticed():
@@ -182,95 +172,14 @@ def test_there_are_at_least_three_hundred_tests():
     assert len(ALL) >= 300
 
 
-# --- what they can tell --------------------------------------------------------------------------
+# --- what is shipped -----------------------------------------------------------------------------
 
-def allowed(test: vectors.Test) -> Tolerance:
-    return test.tolerance
-
-
-def differ(a: vectors.Outcome, b: vectors.Outcome, tolerance: Tolerance) -> bool:
-    """Whether b's values, or the gradients where both have some, can be told from a's."""
-    parts = [(b.values, a.values)]
-    if a.gradients and b.gradients:
-        parts.append((b.gradients, a.gradients))
-    return any(departs(leaf(got[name]), wanted[name], tolerance)
-               for got, wanted in parts for name in wanted)
-
-
-def leaf(got):
-    """A Wanted's array; where nothing is compared, a value that no result equals."""
-    if isinstance(got, dict):
-        return {name: leaf(inner) for name, inner in got.items()}
-    value = got.value.astype(float)
-    value[~got.counts] = 3.1e33
-    return value
-
-
-@every_file
-def test_every_mistake_can_be_told_from_what_is_right(function):
-    for group in load(function).groups:
-        for test in group.tests:
-            assert set(test.flags) == set(test.mistakes)
-            for flag, outcome in test.mistakes.items():
-                assert differ(test.expected, outcome, test.tolerance), (test.id, flag)
-
-
-def key(parameters: dict, name: str) -> str:
-    return json.dumps({k: v for k, v in parameters.items() if k != name}, sort_keys=True)
-
-
-def pairs_that_do_not_differ(function: str) -> list:
-    """Pairs of answers to an axis, all others equal, that no input of the file tells apart."""
-    file, raw = load(function), FILES[function]
-    found = {}                           # (axis, others, inputs) -> {answer: test}
-    for group, plain in zip(file.groups, raw["groups"], strict=True):
-        for test, told in zip(group.tests, plain["tests"], strict=True):
-            for axis in file.axes:
-                place = (axis.name, key(group.parameters, axis.name),
-                         json.dumps(told["inputs"], sort_keys=True))
-                found.setdefault(place, {})[group.parameters[axis.name]] = test
-    told_apart = {
-        (place[0], frozenset(pair)) for place, answers in found.items()
-        for pair in combinations(answers, 2)
-        for one, other in (pair, pair[::-1])
-        if differ(answers[one].expected, answers[other].expected, answers[one].tolerance)}
-    return [(axis.name, *pair) for axis in file.axes for pair in combinations(axis.values, 2)
-            if "refused" not in pair and (axis.name, frozenset(pair)) not in told_apart]
-
-
-@every_file
-def test_each_two_answers_to_an_axis_differ_on_some_input(function):
-    assert pairs_that_do_not_differ(function) == []
-
-
-def test_two_answers_that_never_differ_are_noticed(monkeypatch):
-    function = "gae"
-    raw = json.loads(json.dumps(FILES[function]))
-    kept = [group for group in raw["groups"] if group["name"] != "through-p1"]
-    monkeypatch.setitem(FILES, function, raw | {"groups": kept})
-    whole = load(function)
-    fewer = vectors.Vectors(**{**whole.__dict__, "groups": tuple(
-        group for group in whole.groups if group.name != "through-p1")})
-    monkeypatch.setattr(f"{__name__}.load", lambda name: fewer)
-    assert ("gae.mask", "zeroed", "through-p1") in pairs_that_do_not_differ(function)
-
-
-# --- notes ---------------------------------------------------------------------------------------
-
-def test_every_flag_is_explained_and_every_note_is_used():
-    assert {flag for test in ALL for flag in test["flags"]} == set(notes())
-
-
-def test_a_note_says_what_goes_wrong_and_what_it_costs():
-    for flag, note in notes().items():
-        assert len(note.wrong.split()) >= 4 and len(note.costs.split()) >= 4, flag
-
-
-def test_every_flag_shows_in_at_least_one_core_group_or_file_without_one():
-    shown = {flag for name, file in FILES.items() for group in file["groups"]
-             if group["core"] or name in WITHOUT_CORE
-             for test in group["tests"] for flag in test["flags"]}
-    assert shown == set(notes())
+def test_every_json_file_is_in_the_wheel():
+    root = vectors.FOLDER.parent.parent
+    with open(root / "pyproject.toml", "rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["minirlhf.conformance"]
+    shipped = {path for pattern in patterns for path in vectors.FOLDER.glob(pattern)}
+    assert shipped == set(vectors.FOLDER.rglob("*.json")) and len(shipped) > 20
 
 
 # --- the reader ----------------------------------------------------------------------------------
