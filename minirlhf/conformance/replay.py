@@ -27,10 +27,13 @@ from minirlhf.autograd import value_and_grad
 from minirlhf.conformance.presets import Preset
 from minirlhf.conformance.variants import answered, formula
 from minirlhf.conformance.variants.aggregation import as_one_batch
+from minirlhf.conformance.variants.kl import token_kl
 from minirlhf.conformance.variants.losses import surrogate_tokens
-from minirlhf.ops import where
 
 CREDIT = {"gae": "gae.mask", "grpo": "grpo.std", "rloo": "rloo.std"}     # method: the axis it needs
+ABOVE = {"grpo": ("group_advantages", "grpo.std", "grpo.eps", "grpo.singleton"),
+         "rloo": ("leave_one_out_advantages", "rloo.std", "rloo.singleton")}
+TO_GO = ("openrlhf", "rloo-openrlhf")      # whose KL joins after the group, token by token
 AGGREGATED = ("pg.dual_clip", "pg.logratio_clamp", "pg.clip_high", "pg.level", "agg")
 
 
@@ -123,7 +126,7 @@ def credit(preset: Preset, batch: Batch, prefer: str) -> str:
 
 def part(preset: Preset, function: str, *axes: str) -> Callable:
     """A formula under a preset's answers to some axes."""
-    return formula(function, {axis: preset.answer(axis, function) for axis in axes})
+    return formula(function, {axis: preset.answer(axis) for axis in axes})
 
 
 def rewards(preset: Preset, batch: Batch, numbers: Numbers, scores: Array | None = None) -> Array:
@@ -141,15 +144,11 @@ def advantages(preset: Preset, batch: Batch, numbers: Numbers, paid: Array,
         found = part(preset, "gae", "gae.mask")(paid, batch.values, batch.mask, numbers.gamma,
                                                 numbers.lam)[0]
         return whitened(preset, found, batch.mask, numbers.parts)
-    if method == "rloo" and preset.answer("return.mask") is not None:      # OpenRLHF's
-        above = part(preset, "leave_one_out_advantages", "rloo.std", "rloo.singleton")(
-            batch.scores, batch.group_size)
-        return part(preset, "reward_to_go", "return.mask")(
-            rewards(preset, batch, numbers, above), batch.mask, numbers.gamma)
-    axes = [axis for axis in ("grpo.std", "grpo.eps", "grpo.singleton", "rloo.std",
-                              "rloo.singleton") if axis.startswith(method)]
-    function = {"grpo": "group_advantages", "rloo": "leave_one_out_advantages"}[method]
-    of_reply = part(preset, function, *axes)(paid.sum(axis=1), batch.group_size)
+    above = part(preset, *ABOVE[method])
+    if preset.name in TO_GO:
+        fresh = rewards(preset, batch, numbers, above(batch.scores, batch.group_size))
+        return part(preset, "reward_to_go", "return.mask")(fresh, batch.mask, numbers.gamma)
+    of_reply = above(paid.sum(axis=1), batch.group_size)
     return np.where(batch.mask, of_reply[:, None], 0.0)
 
 
@@ -167,8 +166,9 @@ def policy_loss(preset: Preset, batch: Batch, numbers: Numbers, worth: Array) ->
 
     A KL that is nowhere in the reward is a term here, β times the estimate of each token.
     """
-    answers = answered({axis: preset.answer(axis, "clipped_surrogate_loss")
-                        for axis in AGGREGATED})
+    answers = answered({axis: preset.answer(axis) for axis in AGGREGATED})
+    estimate = answered({axis: preset.answer(axis) for axis in ("kl.loss_est", "kl.weight")
+                         if preset.answer(axis) is not None})
     micro = preset.answer("agg.micro")
     together = as_one_batch if micro is None else answered({"agg.micro": micro})["agg.micro"]
 
@@ -176,18 +176,11 @@ def policy_loss(preset: Preset, batch: Batch, numbers: Numbers, worth: Array) ->
         logprobs = params["logprobs"]
         losses, counts = surrogate_tokens(logprobs, batch.old_logprobs, worth, batch.mask,
                                           numbers.clip_ratio, answers)
-        if preset.answer("kl.place") == "nowhere" and preset.answer("kl.weight") is not None:
-            losses = losses + numbers.beta * token_kl(preset, batch, logprobs)
+        if preset.answer("kl.place") == "nowhere":
+            losses = losses + numbers.beta * token_kl(logprobs, batch.old_logprobs,
+                                                      batch.ref_logprobs, batch.mask, estimate)
         return together(answers["agg"], losses, counts, cut(len(counts), numbers.parts))
     return loss
-
-
-def token_kl(preset: Preset, batch: Batch, logprobs: Any) -> Any:
-    """The estimate of a KL in the loss, of each token (B, R)."""
-    answers = answered({axis: preset.answer(axis, "kl_loss") for axis in ("kl.est", "kl.weight")})
-    lp = where(batch.mask, logprobs, 0)
-    ref, old = (np.where(batch.mask, x, 0) for x in (batch.ref_logprobs, batch.old_logprobs))
-    return answers["kl.weight"](answers["kl.est"](lp, ref), lp, ref, old)
 
 
 def cut(rows: int, parts: int) -> Array:
