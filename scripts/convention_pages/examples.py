@@ -123,7 +123,7 @@ def alike(a: Any, b: Any, mask: Any) -> bool:
         return all(alike(a[name], b[name], None) for name in a)
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     counts = np.ones(a.shape, dtype=bool) if mask is None or mask.shape != a.shape else mask
-    return bool(np.allclose(a[counts], b[counts], rtol=1e-4, atol=1e-9, equal_nan=True))
+    return bool(np.allclose(a[counts], b[counts], rtol=1e-9, atol=1e-12, equal_nan=True))
 
 
 def size(example: Example) -> int:

@@ -36,7 +36,7 @@ def page(axis: str) -> str:
     if shown:
         parts += ["## In numbers", numbers_note(axis, shown), *map(example_text, shown)]
         alike = "; ".join(f"`{one}` and `{other}`" for one, other in untold(axis, shown))
-        parts += [fill(f"Alike to these digits in all tests: {alike}.", 99)] * bool(alike)
+        parts += [fill(f"Alike in all tests: {alike}.", 99)] * bool(alike)
     silent = silence(axis)
     if silent:
         parts += ["## Without an answer", silent]
@@ -118,10 +118,12 @@ def example_text(example: Example) -> str:
     width = max(map(len, example.test.inputs))
     inputs = "\n".join(f"{name:{width}}  {written(x)}" for name, x in example.test.inputs.items())
     names = columns(example)
+    digits = enough_digits(example, names)
     head = "| answer | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|"
     rows = []
     for answer, found in example.outcomes.items():
-        cells = ["refused" if "refused" in found else written(found[name]) for name in names]
+        cells = ["refused" if "refused" in found else written(found[name], digits)
+                 for name in names]
         rows.append(f"| `{answer}` | " + " | ".join(cells) + " |")
     held = "".join(f", with `{axis}` {answer}" for axis, answer in example.held.items())
     return (f"`{example.test.id}`{held}\n\n```text\n{inputs}\n```\n\n{head}\n" + "\n".join(rows))
@@ -138,18 +140,30 @@ def columns(example: Example) -> list[str]:
     return [name for name in able[0] if not name.startswith("∂") or name in needed]
 
 
-def written(x: Any) -> str:
-    """Numbers with five digits, True and False as 1 and 0, arrays as nested lists."""
+def enough_digits(example: Example, names: list[str]) -> int:
+    """The fewest in which answers that differ there look so: at least 5."""
+    able = [answer for answer, found in example.outcomes.items() if "refused" not in found]
+    for digits in range(5, 12, 2):
+        texts = {answer: str([written(example.outcomes[answer][name], digits) for name in names])
+                 for answer in able}
+        if all(texts[one] != texts[other] for i, one in enumerate(able) for other in able[:i]
+               if set(names_that_differ(example, (one, other))) & set(names)):
+            return digits
+    return digits
+
+
+def written(x: Any, digits: int = 5) -> str:
+    """Numbers with so many digits, True and False as 1 and 0, arrays as nested lists."""
     if isinstance(x, dict):
-        return "; ".join(f"{name} {written(inner)}" for name, inner in x.items())
+        return "; ".join(f"{name} {written(inner, digits)}" for name, inner in x.items())
     if isinstance(x, str):
         return x
     x = np.asarray(x)
     if x.ndim:
-        return "[" + ", ".join(map(written, x)) + "]"
+        return "[" + ", ".join(written(inner, digits) for inner in x) + "]"
     if x.dtype.kind in "bi":
         return str(int(x))
-    return f"{float(x):.5g}".replace("-0", "0") if float(x) == 0 else f"{float(x):.5g}"
+    return f"{float(x) + 0.0:.{digits}g}"                    # -0 + 0 is 0
 
 
 # --- links ---------------------------------------------------------------------------------------

@@ -296,6 +296,13 @@ def test_a_run_without_a_policy_is_told_which_stage_makes_it(run):
         conventions_command.conventions(["copy"])
 
 
+def test_a_batch_of_another_policy_is_refused(run, capsys):
+    told(capsys, "copy", *ASKED)
+    shutil.copy(run.folder / "base" / "model.safetensors", run.folder / "policy")
+    with pytest.raises(ValueError, match="0000.safetensors holds the replies of another policy"):
+        conventions_command.conventions(["copy", *ASKED])
+
+
 def test_a_file_that_is_no_batch_or_another_is_named(run, capsys):
     told(capsys, "copy", *ASKED)
     with pytest.raises(ValueError, match="0000.safetensors holds 3 prompts with 2 replies each; "
