@@ -101,9 +101,10 @@ def evidence(file: Vectors, answers: Answers, cases: list[Judged], float32: bool
         return count(own.test.expected.values) if own.matched else -1
     if file.function not in FORMULAS:
         return 0
+    compute = formula(file.function, answers)
     with np.errstate(all="ignore"):
         try:
-            predicted = formula(file.function, answers)(**copied(file.call(case.group, case.test)))
+            predicted = compute(**copied(file.call(case.group, case.test)))
         except ValueError:                               # refusal is these answers' answer
             return 1 if case.reply.refused else -(not case.reply.problem)
         except (TypeError, IndexError, ArithmeticError):
