@@ -97,15 +97,15 @@ def case_lines(case: Judged) -> list[str]:
     test, reply = case.test, case.reply
     lines = [*paragraph(f"the smallest failing test, {test.id}: ", test.law),
              *(f"    {name:<14} {shown(x)}" for name, x in test.inputs.items())]
-    lines += paragraph("", f"it {case.fault}" if reply.problem else case.fault)
-    if not reply.problem:
-        parts = [("", reply.values, test.expected.values),
-                 ("d ", reply.gradients or {}, test.expected.gradients or {})]
-        for words, got, wanted in parts:
-            for name in got:
-                if f"{name} " in case.fault + " " and bool(words) == ("gradient" in case.fault):
-                    lines += [f"    wanted {words}{name:<7} {shown(wanted[name])}",
-                              f"    got    {words}{name:<7} {shown(got[name])}"]
+    lines += paragraph("it ", case.fault)
+    if case.wrong:
+        kind, name = case.wrong
+        title = f"d {name}" if kind == "gradients" else name
+        lines += [f"    wanted {title:<7} {shown(getattr(test.expected, kind)[name])}",
+                  f"    got    {title:<7} {shown(getattr(reply, kind)[name])}"]
+        if kind == "gradients" and not np.any(getattr(reply, kind)[name]):
+            lines += paragraph("", "no gradient arrives: is the result detached, or computed "
+                               "outside the framework?")
     return lines
 
 

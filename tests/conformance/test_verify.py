@@ -128,7 +128,7 @@ def test_values_alone_are_checked_where_a_numpy_function_has_no_gradient(adapter
     assert "of exact_kl values only, since NumPy has no gradients" in capsys.readouterr().out
     wrong = source + "def exact_kl_grad(logits, ref_logits, cotangent):\n    return 0 * logits\n"
     assert cli.main(["verify", adapter(wrong)]) == 1
-    assert "the gradient of logits differs" in capsys.readouterr().out
+    assert "it differs in the gradient of logits" in capsys.readouterr().out
 
 
 def test_a_function_that_has_made_a_choice_itself_is_measured_by_that_choice(adapter, capsys):
@@ -172,9 +172,9 @@ SAID = {
     "entropy": "called sys.exit(3)",
     "dpo_loss": "ended the process (status 3)",
     "exact_kl": "ended the process (SIGKILL)",
-    "kl_estimate": "kl has the shape (1, 1), wanted (1,)",
-    "token_logprobs": "logprobs is a str; wanted real numbers",
-    "kl_controller": "beta is no array: ",
+    "kl_estimate": "returned the shape (1, 1) for kl, wanted (1,)",
+    "token_logprobs": "returned a str for logprobs; wanted real numbers",
+    "kl_controller": "returned no array for beta: ",
     "clip_by_global_norm": "returned dict; wanted 2: grads, norm",
     "penalized_rewards": "takes (scores); wanted are scores, logprobs, ref_logprobs, mask, beta",
 }
