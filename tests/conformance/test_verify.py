@@ -16,7 +16,7 @@ from minirlhf.conformance.frameworks import FRAMEWORKS, framework_of
 from minirlhf.conformance.runner import Local, Reply, Session
 from minirlhf.conformance.systems import groups_of, systems
 from minirlhf.conformance.telling import shown
-from minirlhf.conformance.vectors import functions, load
+from minirlhf.conformance.vectors import V1, functions, load
 from minirlhf.conformance.verdict import examine, judge
 
 ROOT = Path(__file__).parents[2]
@@ -222,11 +222,20 @@ def test_an_adapter_that_cannot_be_used_is_one_message_and_status_2(adapter, cap
     (["nothing_there.py"], "there is no file nothing_there.py"),
     (["no_such_module"], "there is no module no_such_module"),
     ([str(CORRECT), "--timeout", "0"], "must be above 0"),
-    ([], "ADAPTER"),
+    ([], "give either an ADAPTER.py or --trace ARRAYS"),
+    (["minirlhf", "--trace", "x.npz"], "give either an ADAPTER.py or --trace ARRAYS"),
+    (["minirlhf", "--rtol", "1"], "go with --trace"),
+    (["--trace", "nothing.npz"], "nothing.npz"),
 ])
 def test_a_mistake_in_the_command_is_one_message_and_status_2(words, said, capsys):
     assert cli.main(["verify", *words]) == 2
     assert said.lower() in capsys.readouterr().err.lower()
+
+
+def test_a_trace_is_compared_by_the_same_command(capsys):
+    assert cli.main(["verify", "--trace", str(V1 / "ppo_step"), "--step", "ppo_step"]) == 0
+    assert cli.main(["verify", "--trace", str(V1 / "grpo_step" / "trace.safetensors"), "--json"]) == 0
+    assert capsys.readouterr().out
 
 
 def test_the_help_shows_an_adapter(capsys):
