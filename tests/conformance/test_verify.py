@@ -233,8 +233,9 @@ def test_a_mistake_in_the_command_is_one_message_and_status_2(words, said, capsy
 
 
 def test_a_trace_is_compared_by_the_same_command(capsys):
+    arrays = str(V1 / "grpo_step" / "trace.safetensors")
     assert cli.main(["verify", "--trace", str(V1 / "ppo_step"), "--step", "ppo_step"]) == 0
-    assert cli.main(["verify", "--trace", str(V1 / "grpo_step" / "trace.safetensors"), "--json"]) == 0
+    assert cli.main(["verify", "--trace", arrays, "--json"]) == 0
     assert capsys.readouterr().out
 
 
