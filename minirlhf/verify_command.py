@@ -16,7 +16,7 @@ from minirlhf.conformance.runner import Session
 from minirlhf.conformance.systems import groups_of
 from minirlhf.conformance.telling import identified_text, verdict_text
 from minirlhf.conformance.trace_command import verify_trace
-from minirlhf.conformance.vectors import load
+from minirlhf.conformance.vectors import V1, functions, load
 from minirlhf.conformance.verdict import examine
 from minirlhf.options import parse
 
@@ -38,7 +38,7 @@ Arrays come as torch tensors if importing the file imports torch, as jax arrays 
 else as NumPy arrays; a line framework = "torch" (or "jax", "numpy") says so instead.  Gradients are
 taken by the framework; for NumPy a second function, sft_loss_grad beside sft_loss, gives them.
 The adapter runs in a process of its own: an exception or a hang is one test's result.
-The functions, their arguments and meaning: minirlhf/conformance/vectors/v1/FUNCTION.json.'''
+Whatever stands in the file under one of the names is checked, imported functions too.'''
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def verify(argv: Sequence[str]) -> int:
     The exit status is 0 if all that it defines matches, 1 if something differs, 2 for a mistake in
     the command or an adapter that cannot be imported.
     """
-    args = parse(Verify, "minirlhf verify", f"{verify.__doc__}\n{ADAPTER}", argv)
+    args = parse(Verify, "minirlhf verify", f"{verify.__doc__}\n{ADAPTER}\n{names()}", argv)
     if bool(args.adapter) == bool(args.trace):
         raise ValueError("give either an ADAPTER.py or --trace ARRAYS (minirlhf verify --help)")
     if args.trace:
@@ -117,7 +117,8 @@ def identify(argv: Sequence[str]) -> int:
     The exit status is 0 if every function follows a known convention, 1 if one follows none, 2 for
     a mistake in the command or an adapter that cannot be imported.
     """
-    args = parse(Identify, "minirlhf identify", f"{identify.__doc__}\n{ADAPTER}", argv)
+    args = parse(Identify, "minirlhf identify", f"{identify.__doc__}\n{ADAPTER}\n{names()}",
+                 argv)
     with Session(args.adapter, args.timeout, args.float32) as session:
         tests = sum(len(g.tests) for name in session.functions for g in load(name).groups)
         with progress(tests) as bar:
@@ -131,6 +132,12 @@ def identify(argv: Sequence[str]) -> int:
     else:
         print(identified_text(every, f"{args.adapter} ({framework})"))
     return int(any(not found.answers for found in every))
+
+
+def names() -> str:
+    """What an adapter may define, and where that is explained."""
+    return (f"\nThe names: {', '.join(functions())}.  Arguments, results and laws of each: "
+            f"{V1}/NAME.json.")
 
 
 def progress(tests: int) -> tqdm:

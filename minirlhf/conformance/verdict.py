@@ -130,13 +130,18 @@ def first_wrong(expected: Outcome, reply: Reply, tolerance: Tolerance) -> tuple[
     for kind in ("values", "gradients"):
         got, wanted = getattr(reply, kind), getattr(expected, kind)
         for name in wanted if wanted and got is not None else ():
-            if departs(as_numbers(got[name]), wanted[name], tolerance):
+            if off(got[name], wanted[name], tolerance):
                 return kind, name
     return None
 
 
+def off(got: Any, wanted: Any, tolerance: Tolerance) -> bool:
+    """Whether a result, as nested lists, is of another shape or departs."""
+    return shape_of(got) != shape_of(wanted) or departs(as_numbers(got), wanted, tolerance)
+
+
 def as_numbers(x: Any) -> Any:
-    """Nested lists as an array; ragged ones as one that equals nothing."""
+    """Nested lists as an array, a dict of them as a dict of arrays."""
     if isinstance(x, dict):
         return {name: as_numbers(inner) for name, inner in x.items()}
     return np.asarray(x, dtype=np.float64)
