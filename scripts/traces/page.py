@@ -6,7 +6,10 @@ import re
 import tempfile
 from pathlib import Path
 
-from minirlhf.conformance.trace.folder import released
+from traces.longhand import LONGHAND, WRONG, WRONG_UPDATES, updated
+
+from minirlhf.conformance.trace.folder import read_trace, released
+from minirlhf.conformance.trace.locate import locate
 from minirlhf.conformance.trace.mistakes import MISTAKES
 from minirlhf.conformance.trace.steps import STEPS
 from minirlhf.files import read_object
@@ -69,8 +72,11 @@ it reproduces all three traces to 10⁻¹².
 **How near is equal.** Within 10⁻¹⁰ of an array's largest entry in float64, 10⁻⁴ in float32. What
 stands in a masked slot is not compared.
 
-**A model and a batch of your own.** `minirlhf trace MODELS BATCH` writes such a folder for them;
-`verify_trace("mine.npz", "trace")` compares with it.
+**On the command line.** `minirlhf verify --trace mine.npz` does the same, with exit status 0 if
+nothing departs and 1 if something does; `--json` is for machines.
+
+**A model and a batch of your own.** `minirlhf trace MODELS BATCH --to mine` writes such a folder
+for them (`minirlhf trace --help` says what a batch is); `--step mine` compares with it.
 
 **What the list cannot name.** A mistake is named if what it computes equals yours; two made in
 one array, or one that depends on how a system computes at pads, are located and described (a
@@ -98,6 +104,25 @@ def mistakes() -> str:
                       *rows])
 
 
+def found() -> str:
+    """Where mistakes made in longhand.py, apart from the table, are located, and their names."""
+    rows = []
+    for step in STEPS:
+        trace = read_trace(released(step))
+        made = {wrong: LONGHAND[step](trace.base, wrong) for wrong in WRONG[step]}
+        if step == "ppo_step":
+            gradient = {name.removeprefix("policy_gradient."): x for name, x in
+                        trace.arrays.items() if name.startswith("policy_gradient.")}
+            made |= {wrong: updated(trace.base, "policy", gradient, wrong)
+                     for wrong in WRONG_UPDATES}
+        for wrong, arrays in made.items():
+            verdicts = [v for v in locate(trace, arrays).verdicts if v.verdict == "departs"]
+            rows.append(f"| `{step}` | {wrong} | {', '.join(f'`{v.name}`' for v in verdicts)} | "
+                        f"{', '.join(m.flag for v in verdicts for m in v.mistakes)} |")
+    return "\n".join(["| step | what is done in longhand | blamed | named |", "|---|---|---|---|",
+                      *rows])
+
+
 def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -119,4 +144,8 @@ def page() -> str:
         parts.append(f"## The arrays of `{step}`\n\n{arrays(told)}\n")
     parts.append("## Mistakes that are named\n\nSome are bugs, some other systems' conventions; "
                  "you know which you meant.\n\n" + mistakes() + "\n")
+    parts.append("## Whether they are found\n\nEach row is one mistake made in "
+                 "`scripts/traces/longhand.py`, loops in plain Python that share no\nformula with "
+                 "the list above; *blamed* is every array said to depart by itself.\n\n"
+                 + found() + "\n")
     return "\n".join(parts)

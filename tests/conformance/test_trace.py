@@ -1,12 +1,13 @@
 """Laws of the released traces: complete, in order, right by longhand, and far from every corner."""
 
 import json
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import assert_close, assert_same
-from longhand_step import LONGHAND, updated
 
 from minirlhf.autograd import value_and_grad
 from minirlhf.clipped_surrogate import clipped_surrogate_loss
@@ -14,13 +15,16 @@ from minirlhf.conformance.trace.folder import description, read_trace, released
 from minirlhf.conformance.trace.mistakes import ALL, MISTAKES
 from minirlhf.conformance.trace.rules import evaluate, flat
 from minirlhf.conformance.trace.steps import STEPS
-from minirlhf.conformance.vectors import functions
+from minirlhf.conformance.vectors import FOLDER, functions
 from minirlhf.files import read_tensors
 from minirlhf.parameters import copy, leaves
 from minirlhf.rollout import response_logprobs, response_values, score_replies
 from minirlhf.tokens import strip
 
-PAGE = Path(__file__).parents[2] / "docs" / "traces.md"
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from traces.longhand import LONGHAND, updated  # noqa: E402
+from traces.page import PAGE, page  # noqa: E402
+
 TRACES = {name: read_trace(released(name)) for name in STEPS}
 TOLD = {name: json.loads((released(name) / "trace.json").read_text(encoding="utf-8"))
         for name in STEPS}
@@ -82,6 +86,14 @@ def test_released_names_and_their_order_never_change(step, wanted):
     assert [entry["name"] for entry in TOLD[step]["arrays"]] == wanted.split()
 
 
+def test_every_file_of_a_trace_is_in_the_wheel():
+    with open(PAGE.parents[1] / "pyproject.toml", "rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["minirlhf.conformance"]
+    shipped = {path for pattern in patterns for path in FOLDER.glob(pattern)}
+    for step in STEPS:
+        assert {file for file in released(step).rglob("*") if file.is_file()} <= shipped
+
+
 def test_the_folders_of_traces_are_no_vectors_and_are_small():
     assert not set(functions()) & set(STEPS)
     for step in STEPS:
@@ -100,9 +112,7 @@ def test_the_trace_is_what_the_package_computes_today(step):
     assert description(trace.step, trace.base, trace.arrays, e) == TOLD[step]
 
 
-def test_the_page_about_traces_is_what_is_computed_today(monkeypatch):
-    monkeypatch.syspath_prepend(str(PAGE.parents[1] / "scripts"))
-    from traces.page import page
+def test_the_page_about_traces_is_what_is_computed_today():
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

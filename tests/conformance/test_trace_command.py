@@ -15,6 +15,7 @@ from minirlhf.files import read_tensors, write_json
 
 PPO = read_trace(released("ppo_step"))
 BATCH = read_tensors(released("ppo_step") / "batch.safetensors")
+MASK = BATCH["mask"]
 SETTINGS = {name: x for name, x in PPO.base.items() if name in PPO.step.settings}
 
 
@@ -117,9 +118,17 @@ def test_npz_serves_as_well(place):
     assert_same(made.base["old_values"], BATCH["old_values"])
 
 
+def test_given_numbers_in_masked_slots_may_be_anything(place):
+    changed = {name: np.where(MASK, BATCH[name], np.nan) for name in ("old_logprobs", "old_values")}
+    save_file(with_batch(**changed), place / "batch.safetensors")
+    made = write_trace(place / "models", place / "batch.safetensors", place / "mine",
+                       settings=StepSettings(**SETTINGS))
+    for name, x in made.arrays.items():
+        assert_close(x, PPO.arrays[name], message=name)
+
+
 # --- what is wrong is said in one line -----------------------------------------------------------
 
-MASK = BATCH["mask"]
 HOLE, GAP = BATCH["sequence_mask"].copy(), BATCH["sequence_mask"].copy()
 HOLE[0, 1] = GAP[0, 7] = False                   # in the prompt of row 0, and in its response
 BROKEN = [
@@ -132,6 +141,7 @@ BROKEN = [
     ({"old_values": BATCH["old_values"][:, 1:]}, "old_values must have shape (B, R) with R = 6"),
     ({"sequences": BATCH["sequences"] + 5}, "but the policy model knows 0 to 19"),
     ({"mask": ~MASK}, "mask (4, 6) must be the last 6 columns of sequence_mask"),
+    ({"old_values": np.where(MASK, np.inf, 0.0)}, "old_values is inf at (0, 0)"),
     ({"sequence_mask": HOLE}, "sequence_mask, row 0: prompts are padded on the left"),
     ({"sequence_mask": GAP, "mask": GAP[:, -6:].copy()}, "mask, row 0: prompts are padded on the"),
 ]
@@ -206,6 +216,13 @@ def test_groups_must_be_whole(place, capsys):
     save_file(with_batch(old_values=None), place / "batch.safetensors")
     assert "4 rows cannot be cut into groups of group_size 3" in refused(
         capsys, "batch.safetensors", "--step", "grpo_step", "--group-size", "3")
+
+
+@pytest.mark.parametrize("flag", ["--temperature=0", "--clip-ratio=-1", "--group-size=0",
+                                  "--max-grad-norm=0", "--eps=nan"])
+def test_settings_that_cannot_be_are_named(place, capsys, flag):
+    name = flag[2:].split("=")[0].replace("-", "_")
+    assert f"StepSettings.{name} must be positive" in refused(capsys, "batch.safetensors", flag)
 
 
 def test_a_damaged_trace_is_named(place):

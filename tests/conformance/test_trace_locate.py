@@ -4,11 +4,11 @@ Mistakes are made in the longhand steps, which share no formula with the table o
 """
 
 import json
+import sys
+from pathlib import Path
 
-import longhand_step
 import numpy as np
 import pytest
-from longhand_step import LONGHAND, updated
 from safetensors.numpy import save_file
 
 from minirlhf.conformance import trace_command
@@ -19,6 +19,10 @@ from minirlhf.conformance.trace.mistakes import MISTAKES
 from minirlhf.conformance.trace.rules import Environment, flat
 from minirlhf.conformance.trace.steps import STEPS
 from minirlhf.conformance.trace.told import findings_json, findings_text
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from traces import longhand  # noqa: E402
+from traces.longhand import LONGHAND, updated  # noqa: E402
 
 TRACES = {name: read_trace(released(name)) for name in STEPS}
 
@@ -125,6 +129,8 @@ def test_a_mistake_in_the_update_is_located_and_named(wrong):
 
 
 def test_more_than_fifteen_mistakes_are_made_apart_from_the_table():
+    assert {step: list(table) for step, table in WRONG.items()} == longhand.WRONG
+    assert list(UPDATES) == longhand.WRONG_UPDATES
     assert len({flag for table in (*WRONG.values(), UPDATES) for _, flag in table.values()}) >= 35
 
 
@@ -185,9 +191,9 @@ def test_two_mistakes_are_both_named_and_the_first_comes_first():
 def test_the_conventions_of_one_system_are_named_one_by_one():
     """TRL's PPO: the score one past the end, n − 1 below the variance; and a mean of row means."""
     base = TRACES["ppo_step"].base
-    theirs = longhand_step.ppo(base, "score at the first pad")
-    theirs["whitened_advantages"] = longhand_step.whitened(base, theirs["advantages"], "ddof 1")
-    theirs |= longhand_step.policy_part(base, theirs, theirs["whitened_advantages"],
+    theirs = longhand.ppo(base, "score at the first pad")
+    theirs["whitened_advantages"] = longhand.whitened(base, theirs["advantages"], "ddof 1")
+    theirs |= longhand.policy_part(base, theirs, theirs["whitened_advantages"],
                                         "mean of row means")
     found = locate(TRACES["ppo_step"], theirs)
     assert [(v.name, *flags(v)) for v in found.verdicts if v.verdict == "departs"] == [
@@ -301,6 +307,15 @@ def test_the_prefix_that_transformers_gives_to_parameters_is_left_out():
               for name, x in ours().items()}
     found = locate(TRACES["ppo_step"], theirs)
     assert found.equal and found.unknown == () and found.verdicts[13].given == 28
+
+
+@pytest.mark.parametrize("factor, told", [(15.0, True), (0.5, True), (-3.0, True), (1.37, False),
+                                          (-1.0, True)])
+def test_of_two_numbers_only_a_simple_factor_is_said(factor, told):
+    theirs = singles() | {"policy_loss": factor * TRACES["ppo_step"].arrays["policy_loss"]}
+    found = locate(TRACES["ppo_step"], theirs)
+    assert bool(found.first.relations) == told
+    assert "entries off" not in findings_text(found, TRACES["ppo_step"])
 
 
 def test_what_the_wrong_entries_have_in_common_is_said():

@@ -92,6 +92,7 @@ def read_batch(path: Path, step: Step, models: Mapping[str, Model]) -> dict[str,
     check_tokens(path, batch, models)
     if "mask" in batch:
         check_layout(path, batch)
+        check_finite(path, batch)
     return {name: batch[name] for name in known if name in batch}
 
 
@@ -173,3 +174,13 @@ def check_layout(path: Path, batch: Arrays) -> None:
     if not mask.any(axis=1).all():
         raise ValueError(f"{path}: mask, row {int((~mask.any(axis=1)).argmax())}: a response "
                          "without a token; leave the row out")
+
+
+def check_finite(path: Path, batch: Arrays) -> None:
+    """Numbers that count must be finite; those in masked slots may be anything."""
+    mask = batch["mask"]
+    for name, x in batch.items():
+        bad = ~np.isfinite(x) & mask if x.shape == mask.shape else ~np.isfinite(x)
+        if bad.any():
+            place = tuple(map(int, np.argwhere(bad)[0]))
+            raise ValueError(f"{path}: {name} is {x[place]} at {place}, which is no masked slot")

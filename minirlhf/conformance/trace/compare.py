@@ -82,9 +82,15 @@ def relations(theirs: np.ndarray, ours: np.ndarray, mask, rtol: float) -> list[s
             found.append(f"it is ours times {factor:.6g}")
         elif not differs(a - (a - w).mean(), w, rtol=rtol):
             found.append(f"it is ours plus {(a - w).mean():.6g}")
-    elif w.size == 1 and w[0]:
+    elif w.size == 1 and w[0] and is_simple(a[0] / w[0], rtol):
         found.append(f"it is ours times {a[0] / w[0]:.6g}")
     return found + moved(theirs, ours, mask, rtol)
+
+
+def is_simple(factor: float, rtol: float) -> bool:
+    """A whole number or one over it: any two numbers have a factor, few have such a one."""
+    n = max(abs(factor), 1 / abs(factor)) if factor else 0.0
+    return 1.5 < n < 1e4 and abs(n - round(n)) <= rtol * n
 
 
 def moved(theirs: np.ndarray, ours: np.ndarray, mask, rtol: float) -> list[str]:

@@ -15,6 +15,7 @@ from minirlhf.ops import exp, mul, softplus, where
 from minirlhf.ops import sum as sum_
 from minirlhf.optimizer import adamw_state, adamw_step, clip_by_global_norm
 from minirlhf.parameters import copy
+from minirlhf.stages.training import require_positive
 from minirlhf.tokens import last_token, token_logprobs
 from minirlhf.transformer import logits, values
 
@@ -53,6 +54,10 @@ class StepSettings:
     """AdamW's ε, outside the root and after the bias correction"""
     weight_decay: float = 0.0
     """AdamW's decoupled decay, multiplied by the learning rate, on every parameter"""
+
+    def __post_init__(self):
+        require_positive(self, "temperature", "clip_ratio", "clip_value", "group_size",
+                         "max_grad_norm", "eps")
 
 
 # --- what the models say -------------------------------------------------------------------------

@@ -62,18 +62,10 @@ def ratio_to_the_reference(e, logprobs):
 
 def ratio_of_the_row(e, logprobs):
     """One ratio a reply, exp of the mean log-ratio (GSPO's), at each of its tokens."""
+    R = e["mask"].shape[1]
     share = e["mask"] / e["mask"].sum(axis=1, keepdims=True)
     log_ratio = where(e["mask"], logprobs - e["old_logprobs"], 0)
-    return where(e["mask"], exp(_row_sum(mul(log_ratio, share))), 1)
-
-
-def _row_sum(x):
-    return sum_(x, axis=1)[:, None] if isinstance(x, np.ndarray) else _spread(x)
-
-
-def _spread(x):
-    """(B, R) Tensor -> its row sums, (B, R)."""
-    return x @ np.ones((x.shape[1], x.shape[1]))
+    return where(e["mask"], exp(mul(log_ratio, share) @ np.ones((R, R))), 1)
 
 
 def bare_advantages(e, logprobs, advantages):

@@ -25,9 +25,11 @@ def place(verdict: Verdict, shape: str) -> str:
 
 
 def off_text(off: Departure, where: str) -> str:
-    return (f"furthest at {where}: theirs {off.theirs:.10g}, ours {off.ours:.10g}, off by "
-            f"{off.absolute:.3g} ({off.relative:.2g} of the largest entry); {off.entries} of "
-            f"{off.of} {'entries' if off.of > 1 else 'entry'} off")
+    told = (f"theirs {off.theirs:.10g}, ours {off.ours:.10g}, off by {off.absolute:.3g} "
+            f"({off.relative:.2g} of the largest entry)")
+    if off.of == 1:
+        return told.replace("the largest entry", "ours")
+    return f"furthest at {where}: {told}; {off.entries} of {off.of} entries off"
 
 
 def departure_lines(verdict: Verdict, trace: Trace) -> list[str]:

@@ -1,17 +1,35 @@
 """The three steps of a trace in longhand: loops over rows and tokens, one row of a model at a time.
 
-Written from the formulas in trace.json, apart from the package's functions (the models' forward
-pass is the package's, on single rows without padding).  `wrong` names one thing that is done
-otherwise; tests/conformance/test_trace_locate.py says where that must be found.
+Written from the formulas in trace.json, apart from the package's functions (a model's forward pass
+is the package's, on single rows without padding), and apart from the table of known mistakes.
+`wrong` names one thing that is done otherwise: WRONG and WRONG_UPDATES list all.
 """
 
 from math import exp, log
 
 import numpy as np
-from models import row_logits
 
-from minirlhf.arrays import NUMPY
 from minirlhf.transformer import logits, values
+
+WRONG = {
+    "ppo_step": [
+        "no temperature", "no shift", "no attention mask", "raw entropy", "values one late",
+        "score at a pad", "score before the end", "score at the first eos", "kl sign",
+        "kl of the new policy", "score at the first pad", "score at every token", "score first",
+        "no lambda", "no next value", "mask after GAE", "returns after whitening", "ddof 1",
+        "whitening over pads", "whitening by row", "ratio inverted", "ratio to the reference",
+        "mean of row means", "sum of tokens", "no clip", "max for min", "no half",
+        "no value clip"],
+    "grpo_step": ["kl sign", "ddof 0", "no deviation", "strided groups", "max for min"],
+    "reward_model_step": ["score at a pad", "score at the first eos", "pairs swapped",
+                          "sum of pairs"]}
+WRONG_UPDATES = ["norms added", "clip by tensor", "clip by value", "TensorFlow's epsilon",
+                 "no bias correction", "L2"]
+
+
+def row_logits(params, config, row) -> np.ndarray:
+    """The logits (T, V) of one row alone."""
+    return logits(params, config, np.array([row]))[0]
 
 
 def row_of(base, b) -> tuple[list[int], int]:
@@ -37,7 +55,7 @@ def logprobs(base, model, wrong=None) -> np.ndarray:
     rows = []
     for b in range(len(base["mask"])):
         row, n = row_of(base, b)
-        z = row_logits(params, config, NUMPY, row)
+        z = row_logits(params, config, row)
         if wrong == "no attention mask":
             whole = logits(params, config, base["sequences"][b:b + 1])[0]
             z = whole[base["sequence_mask"][b]]
@@ -52,7 +70,7 @@ def entropy(base, wrong=None) -> float:
     tau = 1.0 if wrong == "raw entropy" else base["temperature"]
     for b in range(len(base["mask"])):
         row, n = row_of(base, b)
-        for z in row_logits(*base["policy"], NUMPY, row)[len(row) - n - 1:-1]:
+        for z in row_logits(*base["policy"], row)[len(row) - n - 1:-1]:
             log_p = log_softmax(z / tau)
             total, count = total - (np.exp(log_p) * log_p).sum(), count + 1
     return total / count
