@@ -188,7 +188,8 @@ def test_every_json_file_is_in_the_wheel():
     root = reader.FOLDER.parent.parent
     with open(root / "pyproject.toml", "rb") as file:
         patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["minirlhf.conformance"]
-    shipped = {path for pattern in patterns for path in reader.FOLDER.glob(pattern)}
+    shipped = {path for pattern in patterns for path in reader.FOLDER.glob(pattern)
+               if path.suffix == ".json"}
     assert shipped == set(reader.FOLDER.rglob("*.json")) and len(shipped) > 20
 
 
