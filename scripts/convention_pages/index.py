@@ -32,13 +32,19 @@ It replays a batch of the run's replies under every preset and compares rewards,
 and the directions in which the policy would be pushed."""
 
 REPLAYED = """\
-`minirlhf conventions` shows what a rollout batch can show: KL and score (`kl.*` but `kl.ctl`,
-`score.*`), advantages (`gae.mask`, `return.mask`, `whiten.*`, `grpo.*`, `rloo.*`) and the policy's
-loss (`pg.*`, `agg`, `agg.micro`, and a KL in it).  Held fixed are the models, the replies, β, γ, λ
-and ε.  Left out are positions and log-probs (`pos.ids`, `temp.logp`, `topp.*`), what was trained
-before (`sft.*`, `rm.*`), a fixed penalty for a missing end (`eos.penalty`), the value loss
-(`vf.*`), entropy (`ent.*`), controllers (`kl.ctl`), optimizers (`adam.*`, `clip.*`), and the
-whitening of rewards in lm-human-preferences.  Pads that some conventions read are the batch's own;
+A run keeps its models, not the batches it trained on.  So `minirlhf conventions` has the run's final
+policy answer training prompts once more, writes that batch to `rollouts/` in the run folder, and
+replays it: at the first update, where the policy is the one that sampled and every ratio is 1, and
+after the updates of one rollout by the run's own rules.
+
+It shows what a rollout batch can show: KL and score (`kl.*` but `kl.ctl`, `score.*`), advantages
+(`gae.mask`, `return.mask`, `whiten.*`, `grpo.*`, `rloo.*`) and the policy's loss (`pg.*`, `agg`,
+`agg.micro`, and a KL in it).  Held fixed are the models, the replies, β, γ, λ and ε.
+
+Left out are positions and log-probs (`pos.ids`, `temp.logp`, `topp.*`), what was trained before
+(`sft.*`, `rm.*`), a fixed penalty for a missing end (`eos.penalty`), the value loss (`vf.*`),
+entropy (`ent.*`), controllers (`kl.ctl`), optimizers (`adam.*`, `clip.*`), and the whitening of
+rewards in lm-human-preferences.  Pads that some conventions read are the batch's own;
 lm-human-preferences itself has none."""
 
 
