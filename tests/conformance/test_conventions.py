@@ -299,6 +299,13 @@ def test_a_run_without_a_value_model_says_which_presets_want_one(run, capsys):
     assert "trlx" not in found["cosines"]["first"]
 
 
+def test_what_no_number_can_say_is_a_dash_and_null():
+    assert conventions_command.shown(float("nan"), "+6.3f") == "     –"
+    assert conventions_command.finite({"a": {"b": float("nan")}, "c": 1.0, "d": "–"}) == {
+        "a": {"b": None}, "c": 1.0, "d": "–"}
+    assert np.isnan(conventions_command.ratio(1.0, 0.0))
+
+
 @pytest.mark.parametrize("argv, kind, message", [
     (["gone"], FileNotFoundError, "there is no run runs/gone"),
     (["copy", "--presets", "trl"], ValueError, "unknown preset 'trl'; there are minirlhf"),
