@@ -185,7 +185,7 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
     """Put all tests of some groups to a function of the adapter, and judge it.
 
     Where groups differ only in what an argument chooses that the function does not have, it is
-    judged by those which it does best on: it has made the choice itself.  `done` is called after
+    judged by those which suit it best: it has made the choice itself.  `done` is called after
     each test.
     """
     file = load(function)
@@ -199,7 +199,7 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
                 left_out.append(test)
             done()
     chosen = {a.axis for a in file.arguments if a.axis and a.name not in defined.takes}
-    kept = best(groups, judged, chosen)
+    kept = best(groups, judged, chosen, session.float32)
     judged = tuple(case for case in judged if case.group in kept)
     slopes = any(case.test.expected.gradients for case in judged)
     return Verdict(function, kept, judged,
@@ -208,17 +208,25 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
                    likenesses(judged, session.float32), defined.takes)
 
 
-def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str]) -> tuple[Group, ...]:
-    """Of groups that differ in the answers to the `chosen` axes, those with the fewest faults."""
+def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
+         float32: bool) -> tuple[Group, ...]:
+    """Of groups that differ in the answers to the `chosen` axes, those that suit the function.
+
+    They are those most of whose values it has, or else those of which it makes a known mistake;
+    among equals those with the fewest faults.
+    """
     def answers(group: Group) -> tuple:
         return tuple(group.parameters[axis] for axis in sorted(chosen))
 
-    def failing(answer: tuple) -> float:
+    def strangeness(answer: tuple) -> tuple[bool, bool, float]:
         cases = [case for case in judged if answers(case.group) == answer]
-        return sum(not case.matched for case in cases) / max(len(cases), 1)
+        faults = [case for case in cases if not case.matched]
+        values = [case for case in faults if not case.wrong or case.wrong[0] == "values"]
+        named = any(likeness.named for likeness in likenesses(cases, float32))
+        return 2 * len(values) > len(cases), not named, len(faults) / max(len(cases), 1)
     if not groups:
         return ()
-    winner = min(dict.fromkeys(map(answers, groups)), key=failing)
+    winner = min(dict.fromkeys(map(answers, groups)), key=strangeness)
     return tuple(group for group in groups if answers(group) == winner)
 
 

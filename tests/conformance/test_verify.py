@@ -144,6 +144,18 @@ def test_a_system_that_is_not_known_is_refused_with_those_that_are(capsys):
     assert {"trl-ppo", "openrlhf", "verl-2026-08"} <= set(systems())
 
 
+@pytest.mark.parametrize("body, group, flag", [
+    ("ref_logprobs - logprobs", "k1", "kl-direction-swapped"),
+    ("(logprobs - ref_logprobs) ** 2", "k2", "half-missing"),
+    ("np.expm1(logprobs - ref_logprobs) - (logprobs - ref_logprobs)", "k3",
+     "kl-direction-swapped"),
+])
+def test_a_mistake_in_what_it_has_chosen_is_named(adapter, body, group, flag):
+    source = f"def kl_estimate(logprobs, ref_logprobs):\n    return {body}"
+    found = verdict(adapter(source), "kl_estimate")
+    assert [one.name for one in found.groups] == [group] and flag in found.named
+
+
 # --- whatever an adapter does is that test's outcome ---------------------------------------------
 
 MISBEHAVIOUR = """
