@@ -12,12 +12,13 @@ import pytest
 
 from minirlhf import cli
 from minirlhf.conformance.adapters import Function, fitted, open_adapter
+from minirlhf.conformance.examine import examine
 from minirlhf.conformance.frameworks import FRAMEWORKS, framework_of
 from minirlhf.conformance.runner import Local, Reply, Session
 from minirlhf.conformance.systems import groups_of, systems
 from minirlhf.conformance.telling import shown
 from minirlhf.conformance.vectors import V1, functions, load
-from minirlhf.conformance.verdict import examine, judge
+from minirlhf.conformance.verdict import judge
 
 ROOT = Path(__file__).parents[2]
 CORRECT = ROOT / "scripts" / "mistaking" / "correct.py"
