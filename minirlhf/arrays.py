@@ -12,7 +12,8 @@ for.  Randomness is drawn on the host and uploaded, so both libraries see the sa
 """
 
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -24,16 +25,11 @@ Array = Any                              # numpy.ndarray or cupy.ndarray
 _modules: dict[type, ModuleType] = {np.ndarray: np}
 
 
-def register_array_type(array_type: type, module: ModuleType) -> None:
-    """Teach `array_module` one more array type, e.g. a test double of CuPy's."""
-    _modules[array_type] = module
-
-
 def _module_of(x: Any) -> ModuleType | None:
     """The module that owns x, or None for a number, which every module accepts."""
     module = _modules.get(type(x))
     cupy = sys.modules.get("cupy")                           # only if somebody has imported it
-    if module is None and cupy is not None and isinstance(x, cupy.ndarray):
+    if module is None and cupy is not None and isinstance(x, getattr(cupy, "ndarray", ())):
         module = cupy
     if module is None and isinstance(x, np.ndarray):         # subclasses such as np.memmap
         module = np
@@ -68,6 +64,12 @@ class Backend:
 
 
 NUMPY = Backend("numpy", np, np.asarray, np.asarray, lambda: None)
+_backends = {"numpy": NUMPY}
+
+
+def register_backend(backend: Backend, array_type: type) -> None:
+    """Teach this file one more array library and its type of arrays, e.g. a test double of CuPy."""
+    _backends[backend.name], _modules[array_type] = backend, backend.xp
 
 
 def to_host(x: Array) -> np.ndarray:
@@ -76,21 +78,82 @@ def to_host(x: Array) -> np.ndarray:
     return x if xp is np else xp.asnumpy(x)
 
 
-def cupy_problem() -> str | None:
-    """None if CuPy can compute here, else the reason it cannot.
+def numbers_on_host(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Rows of named numbers, some of them arrays of shape (), as Python's.
 
-    `cupy.cuda.is_available()` alone is not enough: a machine can have a driver and still lack
-    cuBLAS or NVRTC, which show only at the first product and the first compiled kernel.
+    Looking at a number of a device makes the host wait until the device is there; so however many
+    the rows hold, all come over in one transfer.
+    """
+    there = [x for row in rows for x in row.values() if array_module(x) is not np]
+    if not there:
+        return [{name: float(x) for name, x in row.items()} for row in rows]
+    fetched = iter(to_host(array_module(*there).stack(there)).tolist())
+    return [{name: float(x) if array_module(x) is np else next(fetched)
+             for name, x in row.items()} for row in rows]
+
+
+# --- the way to CuPy -----------------------------------------------------------------------------
+
+NOT_INSTALLED = "CuPy is not installed; pip install 'minirlhf[cuda13]' (or cuda12) brings it"
+_TOOLKIT = ("what is missing comes with pip install 'minirlhf[cuda13]' (or cuda12), or with a CUDA "
+            "toolkit of the same major version as CuPy's")
+
+
+def _ones(cupy: ModuleType) -> Array:
+    return cupy.asarray(np.ones((2, 2), np.float32))
+
+
+# What training needs of CuPy, from the ground up: (works if true, what is wrong if not, remedy).
+# No more than it needs: random numbers, for one, are drawn on the host.
+_LAYERS: tuple[tuple[Callable[[ModuleType], Any], str, str], ...] = (
+    (lambda cupy: cupy.cuda.runtime.driverGetVersion(),                # 0 where there is none
+     "no NVIDIA driver was found", "install NVIDIA's driver, until nvidia-smi shows the GPU"),
+    (lambda cupy: (cupy.cuda.runtime.driverGetVersion() // 1000
+                   >= cupy.cuda.runtime.runtimeGetVersion() // 1000),  # 13020 is CUDA 13.2
+     "NVIDIA's driver is too old for the CUDA of this CuPy",
+     "install a newer driver, or CuPy for an older CUDA: minirlhf[cuda12] in place of cuda13"),
+    (lambda cupy: cupy.cuda.runtime.getDeviceCount(),
+     "NVIDIA's driver shows no GPU",
+     "see whether nvidia-smi lists one and CUDA_VISIBLE_DEVICES does not hide it"),
+    (lambda cupy: _ones(cupy).size,
+     "no array can be brought to the GPU", "nvidia-smi shows who uses its memory"),
+    (lambda cupy: (_ones(cupy) @ _ones(cupy)).size,
+     "no product can be computed, which takes cuBLAS", _TOOLKIT),
+    (lambda cupy: float((_ones(cupy) + _ones(cupy)).sum()),            # and back to the host
+     "no kernel can be compiled, which takes NVRTC and CUDA's headers", _TOOLKIT),
+)
+
+
+def cupy_problem() -> str | None:
+    """None if CuPy can compute here, else which layer is missing, how that shows, and the remedy.
+
+    `cupy.cuda.is_available()` alone is not enough: it tells neither a missing driver from a missing
+    GPU, nor that cuBLAS or NVRTC is missing, which shows only at the first product and the first
+    compiled kernel.  So each layer is tried, in the order in which they rest on each other, and the
+    reason is passed on as CuPy gave it.
     """
     try:
         import cupy
-        if not cupy.cuda.is_available():
-            return "no CUDA device or driver was found"
-        one = cupy.ones((2, 2), dtype="float32")
-        float((one @ one + one).sum())
-    except Exception as problem:                 # ImportError, CUDARuntimeError, missing libraries
-        return f"{type(problem).__name__}: {problem}"
+        version = cupy.__version__               # not there where an empty folder is called cupy
+    except Exception as problem:
+        if isinstance(problem, ModuleNotFoundError) and problem.name == "cupy":
+            return NOT_INSTALLED
+        reason = _in_a_line(problem.__cause__ or problem)    # CuPy raises a banner from the cause
+        return (f"CuPy is installed, but its import fails ({reason}); install it anew: "
+                "pip install --force-reinstall 'minirlhf[cuda13]' (or cuda12)")
+    for works, wrong, remedy in _LAYERS:
+        try:
+            if works(cupy):
+                continue
+            reason = ""
+        except Exception as problem:             # CUDARuntimeError, ImportError, CompileException…
+            reason = f" ({_in_a_line(problem)})"
+        return f"CuPy {version} is installed, but {wrong}{reason}; {remedy}"
     return None
+
+
+def _in_a_line(problem: BaseException) -> str:
+    return textwrap.shorten(f"{type(problem).__name__}: {problem}", 160, placeholder=" …")
 
 
 def select_backend(name: str = "auto") -> Backend:
@@ -98,21 +161,22 @@ def select_backend(name: str = "auto") -> Backend:
 
     Raises ValueError for an unknown name, RuntimeError if CuPy was asked for and cannot compute.
     """
-    if name not in ("auto", "numpy", "cupy"):
+    if name in _backends:
+        return _backends[name]
+    if name not in ("auto", "cupy"):
         raise ValueError(f"unknown backend {name!r}; choose auto, numpy or cupy")
-    if name == "numpy":
-        return NUMPY
     problem = cupy_problem()
     if problem is None:
         import cupy
         return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy,
                        lambda: cupy.cuda.get_current_stream().synchronize())
     if name == "cupy":
-        raise RuntimeError(
-            f"the cupy backend cannot compute here: {problem}.  It needs an NVIDIA driver, a "
-            "device, and CuPy with its libraries: pip install 'minirlhf[cuda13]' (or cuda12)")
+        raise RuntimeError(f"the cupy backend cannot compute here: {problem} (the numpy backend "
+                           "computes anywhere)")
     return NUMPY
 
+
+# --- the host's memory ---------------------------------------------------------------------------
 
 def keep_freed_memory() -> None:
     """Tell the C library to keep the memory this process frees (glibc only; else nothing).

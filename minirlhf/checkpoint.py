@@ -22,7 +22,7 @@ where saving itself takes seconds, four times as much).
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -58,6 +58,7 @@ class Checkpoint:
         self.parts: dict[str, dict] = {}              # trees of the stage that is under way
         self.found: dict = {}                         # leaves read from the file, not yet asked for
         self.logged: int | None = None                # the log's length then
+        self.write_log: Callable[[], None] = lambda: None
         self.unsaved, self.cost, self.last = 0.0, 0.0, monotonic()
 
     def read(self) -> None:
@@ -90,18 +91,20 @@ class Checkpoint:
             cut_half_line(self.log)
         self.logged = None                               # once: from now on the log is our own
 
-    def restore(self, name: str, tree: dict) -> None:
+    def restore(self, name: str, tree: dict,
+                write_log: Callable[[], None] = lambda: None) -> None:
         """Enter a part of the stage: bring its tree to where the checkpoint has it, if it has it.
 
-        The log is cut back to its length of then.  Raises ValueError, with everything as it was, if
-        the checkpoint holds the part in another shape.
+        The log is cut back to its length of then.  write_log() is called before each saving, and
+        logs all that the part has done.  Raises ValueError, with everything as it was, if the
+        checkpoint holds the part in another shape.
         """
         leaves = list(places(tree, name))
         held = {leaf for leaf in self.found if leaf.startswith(f"{name}.")}
         if held:
             self.check(name, held, leaves)
         self.cut_log()
-        self.parts[name] = tree
+        self.parts[name], self.write_log = tree, write_log
         for leaf, holder, key in leaves if held else ():
             value, here = self.found.pop(leaf), holder[key]
             if isinstance(here, Parameters):
@@ -140,6 +143,7 @@ class Checkpoint:
     def save(self) -> None:
         """Write down where all parts of the stage are, and how long the log is."""
         started = monotonic()
+        self.write_log()
         tensors, values = {}, {}
         for name, tree in self.parts.items():
             for leaf, holder, key in places(tree, name):

@@ -97,5 +97,6 @@ def whiten(x: Array, mask: Array, shift_mean: bool = True) -> Array:
         raise ValueError(f"whitening of no token: the mask {mask.shape} has no True entry")
     mean = xp.where(mask, x, 0).sum() / n
     centered = xp.where(mask, x, mean) - mean
-    y = centered * ((centered * centered).sum() / n + 1e-8) ** -0.5
+    # A root, since NumPy rounds the power of a lone number otherwise than that of an array.
+    y = centered / xp.sqrt((centered * centered).sum() / n + 1e-8)
     return y if shift_mean else xp.where(mask, y + mean, 0)

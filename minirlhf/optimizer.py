@@ -30,6 +30,9 @@ def adamw_step(params: Tree, grads: Tree, state: dict, lr: float, beta1: float =
     Updates params and state in place and returns them.  Raises ValueError if a gradient has
     another shape than its parameter.
     """
+    # A NumPy number would turn float32 into float64; one in an array a GPU would refuse.
+    lr, beta1, beta2 = float(lr), float(beta1), float(beta2)
+    eps, weight_decay = float(eps), float(weight_decay)
     for p, g in buffers(params, grads):
         if p.shape != g.shape:
             raise ValueError(f"a gradient has shape {g.shape}, its parameter {p.shape}")
@@ -61,7 +64,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Array]:
         total = total + (g * g).sum()
     xp = array_module(total)
     norm = xp.sqrt(total)
-    scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    scale = xp.minimum(float(max_norm) / (norm + 1e-6), 1.0)
     clipped = zeros_like(grads)
     for g, out in buffers(grads, clipped):
         out += g * scale

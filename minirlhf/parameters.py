@@ -65,7 +65,11 @@ def pack(tree: dict) -> Parameters:
     dtypes = sorted({str(a.dtype) for a in arrays})
     if len(dtypes) != 1:
         raise ValueError(f"parameters must all have one dtype, got {', '.join(dtypes) or 'none'}")
-    flat = array_module(*arrays).concatenate([a.ravel() for a in arrays])
+    return laid_out(array_module(*arrays).concatenate([a.ravel() for a in arrays]), tree)
+
+
+def laid_out(flat: Array, tree: dict) -> Parameters:
+    """A flat buffer as Parameters: views of it, by the names and shapes of the tree's leaves."""
     start = 0
 
     def view(leaf):
@@ -86,14 +90,21 @@ def filled(tree: Tree, make: Callable[[str, tuple[int, ...]], Array]) -> Paramet
 
 
 def copy(params: Parameters) -> Parameters:
-    """An independent copy: a frozen reference, or a new model started from an old one."""
-    return pack(params)
+    """A model of its own with the same numbers: a frozen reference, or one started from an old one.
+
+    What is copied is the buffer: a leaf that was replaced does not count.
+    """
+    return laid_out(params.flat.copy(), params)
 
 
 def zeros_like(tree: Tree) -> Tree:
     """A tree of zeros: gradients of parameters that nothing used, an optimizer's first moments."""
-    zeros = tree_map(lambda leaf: array_module(leaf).zeros_like(leaf), tree)
-    return pack(zeros) if isinstance(tree, Parameters) else zeros
+    def zeros(leaf: Array) -> Array:
+        return array_module(leaf).zeros_like(leaf)
+
+    if isinstance(tree, Parameters):
+        return laid_out(zeros(tree.flat), tree)
+    return tree_map(zeros, tree)
 
 
 def buffers(*trees: Tree) -> Iterator[tuple[Array, ...]]:

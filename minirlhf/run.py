@@ -2,9 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from minirlhf.sources import Source
 from minirlhf.stages import pretraining
 from minirlhf.stages.supervised import encode_demonstrations
 from minirlhf.stages.training import Stage, step_rng
+from minirlhf.step_log import StepLog
 from minirlhf.text import load_tokenizer
 from minirlhf.transformer import ModelConfig
 
@@ -160,30 +161,30 @@ class Run:
         what it returns is logged too.  Rows that an attempt given up left are dropped first.
         Raises FloatingPointError naming the step if a number is not finite: nothing good follows.
         """
-        self.checkpoint.restore(part, {**models, "state": state})
-        log = self.folder / "metrics.jsonl"
-        if state["step"] == 0 and log.exists():
-            write_jsonl(log, [row for row in read_jsonl(log, "stage")
-                              if row["stage"] not in (part, watched(part))])
+        path = self.folder / "metrics.jsonl"
+        log = StepLog(path, part)
+        self.checkpoint.restore(part, {**models, "state": state}, log.write)
+        if state["step"] == 0 and path.exists():
+            write_jsonl(path, [row for row in read_jsonl(path, "stage")
+                               if row["stage"] not in (part, watched(part))])
 
         def look_after(done: int) -> None:
-            seen = look(done) if look is not None else None
+            if look is None:
+                return
+            log.write()
+            seen = look(done)
             if seen is not None:
-                append_jsonl(log, [{"stage": watched(part), "step": done} | seen])
+                append_jsonl(path, [{"stage": watched(part), "step": done} | seen])
 
         if state["step"] == 0:
             look_after(0)
-        with tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar:
+        with (tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar,
+              closing(log)):
             for step, row in enumerate(numbers, start=state["step"]):
-                row = {key: float(number) for key, number in row.items()}
-                broken = [key for key, number in row.items() if not isfinite(number)]
-                if broken:
-                    raise FloatingPointError(f"{part}, step {step}: {', '.join(broken)} is not "
-                                             "finite; try a smaller learning rate")
-                append_jsonl(log, [{"stage": part, "step": step} | row])
+                log.add(step, row)
                 look_after(step + 1)
                 self.checkpoint.tick()
-                bar.set_postfix({key: f"{row[key]:.3g}" for key in SHOWN if key in row},
+                bar.set_postfix({key: f"{log.last[key]:.3g}" for key in SHOWN if key in log.last},
                                 refresh=False)
                 bar.update()
         self.checkpoint.save()

@@ -7,11 +7,13 @@ files it reads, so that coming back with something else is noticed.
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from minirlhf.arrays import NOT_INSTALLED, NUMPY, cupy_problem
 from minirlhf.environment import differences, environment
 from minirlhf.files import (
     flush_folder,
@@ -70,6 +72,7 @@ def begin(folder: Path, config: RunConfig, command: str, fill: Callable[[], None
     run = Run(folder, config)
     run.check()
     record_environment(run, command)
+    announce_fallback(run)
     return run
 
 
@@ -152,11 +155,27 @@ def announce_differences(run: Run) -> None:
     if not path.exists():
         return
     recorded, now = read_object(path), environment(run.backend)
-    changed = differences((recorded.get("resumed") or [recorded])[-1], now)
+    before = (recorded.get("resumed") or [recorded])[-1]
+    changed = differences(before, now)
     if changed:
         print(f"note: {run.folder} goes on with something else than before ({'; '.join(changed)}); "
               "its last bits may differ from those of an uninterrupted run")
         write_json(path, {**recorded, "resumed": [*recorded.get("resumed", []), now]})
+    if before.get("backend") != now["backend"]:
+        announce_fallback(run)
+
+
+def announce_fallback(run: Run) -> None:
+    """Say on stderr why "auto" computes with NumPy though CuPy is installed.
+
+    It is said once a run, where its environment is recorded, and again only if it goes on with
+    another backend.  Nothing is said where CuPy is not installed: NumPy is then what the user
+    chose, and a line about GPUs in every run on every laptop would teach people to skip notes.
+    """
+    if run.config.backend == "auto" and run.backend is NUMPY:
+        problem = cupy_problem()
+        if problem not in (None, NOT_INSTALLED):
+            print(f"note: computing with NumPy: {problem}", file=sys.stderr)
 
 
 def digest(path: Path) -> str:

@@ -123,7 +123,8 @@ class RunConfig:
     seed: int = 0
     """all randomness comes from it: the same seed gives the same bits"""
     backend: str = "auto"
-    """numpy, cupy, or auto: cupy where a GPU is found"""
+    """what computes: numpy; cupy, on an NVIDIA GPU (pip install 'minirlhf[cuda13]', or cuda12:
+    docs/gpu.md); or auto: cupy where it can compute, else numpy, saying what is missing"""
     algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
     """how the policy is trained in stage 3: ppo with a value model; grpo and rloo compare several
     responses to a prompt instead, with three models in memory"""

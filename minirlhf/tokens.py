@@ -173,4 +173,4 @@ def token_logprobs(logits, tokens: Array, temperature: float = 1.0):
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     return ops.select_logprobs(ops.index(logits, (slice(None), slice(None, -1))),
-                               tokens[:, 1:], temperature)
+                               tokens[:, 1:], float(temperature))

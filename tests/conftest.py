@@ -1,6 +1,7 @@
 """Fixtures for every test: the array backend, a seeded generator, Hypothesis's profile."""
 
 import os
+from functools import cache
 
 # One BLAS thread a process, so that parallel test workers do not fight for the cores.  The
 # libraries read these once, when NumPy is first imported.
@@ -11,30 +12,30 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 import hypothesis
 import numpy as np
 import pytest
+from strict import STRICT
 
-from minirlhf.arrays import cupy_problem, select_backend
+from minirlhf.arrays import NUMPY, cupy_problem, select_backend
 
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# How to make each backend by name.  A test double of CuPy would be one more line here, and one
-# more name in `backends_to_test`.
-BACKENDS = {
-    "numpy": lambda: select_backend("numpy"),
-    "cupy": lambda: select_backend("cupy"),
-}
+# How to make each backend by name.  "strict" is a double of CuPy, for machines without a GPU.
+BACKENDS = {"numpy": lambda: NUMPY, "strict": lambda: STRICT,
+            "cupy": lambda: select_backend("cupy")}
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", default="auto", choices=["auto", "numpy", "cupy"],
-                     help="arrays to test on; auto: NumPy, and CuPy where it can compute")
+    parser.addoption("--backend", default="auto", choices=["auto", *BACKENDS],
+                     help="arrays to test on; auto: NumPy, the strict double of CuPy, and CuPy "
+                          "itself where it can compute")
 
 
+@cache
 def backends_to_test(choice: str) -> list[str]:
     if choice != "auto":
         return [choice]
-    return ["numpy"] if cupy_problem() else ["numpy", "cupy"]
+    return ["numpy", "strict"] if cupy_problem() else ["numpy", "strict", "cupy"]
 
 
 def pytest_generate_tests(metafunc):
@@ -51,7 +52,7 @@ def backend(request):
 
 @pytest.fixture(scope="session")
 def xp(backend):
-    """The array module under test: numpy or cupy."""
+    """The array module under test: numpy, the double's, or cupy."""
     return backend.xp
 
 

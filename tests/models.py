@@ -3,7 +3,7 @@
 import numpy as np
 from helpers import host
 
-from minirlhf.arrays import NUMPY
+from minirlhf.arrays import NUMPY, array_module
 from minirlhf.parameters import pack, tree_map
 from minirlhf.transformer import ModelConfig, initialize, logits, with_scalar_head
 
@@ -19,6 +19,12 @@ def random_model(backend=NUMPY, *, seed=0, scalar_head=False, dtype="float64", v
         params = with_scalar_head(params, rng=rng)
     params.flat += spread * rng.standard_normal(params.flat.shape)
     return pack(tree_map(lambda leaf: backend.asarray(leaf.astype(dtype)), params)), config
+
+
+def disturb(params, size, seed) -> None:
+    """Move all parameters by normal noise of this size, in place."""
+    noise = np.random.default_rng(seed).standard_normal(params.flat.shape)
+    params.flat += size * array_module(params.flat).asarray(noise.astype(params.flat.dtype))
 
 
 def random_rows(rng, lengths, vocab=12) -> list[list[int]]:

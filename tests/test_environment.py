@@ -1,13 +1,18 @@
 """What a run was computed with is recorded, and a difference is told."""
 
+import io
 import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import FLAGS, call
 
 from minirlhf import run_folder
-from minirlhf.arrays import NUMPY
+from minirlhf.arrays import NUMPY, cupy_problem
 from minirlhf.environment import DECISIVE, differences, environment
 from minirlhf.files import read_json, write_json
 
@@ -61,6 +66,60 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_records_it(tmp_path, monkeypat
     assert "note:" not in capsys.readouterr().out
     assert read_json("runs/p/environment.json") == after
 
+
+# --- why "auto" computes with NumPy --------------------------------------------------------------
+
+def without_driver():
+    """A CuPy that is installed, on a machine that has no driver."""
+    cupy = ModuleType("cupy")
+    cupy.__version__, cupy.ndarray = "14.2.0", type("ndarray", (), {})
+    cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(driverGetVersion=lambda: 0))
+    return cupy
+
+
+def notes(capsys, *argv) -> list[str]:
+    """What a command that works tells on stderr, but for progress bars."""
+    capsys.readouterr()
+    assert call(*argv) == 0
+    return [line for line in re.split("[\r\n]", capsys.readouterr().err) if line.startswith("note")]
+
+
+def test_a_run_says_once_why_auto_computes_with_numpy(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", without_driver())
+    flags = ["run", *FLAGS, "--backend", "auto"]
+    (note,) = notes(capsys, *flags)
+    assert note == f"note: computing with NumPy: {cupy_problem()}"
+    assert "CuPy 14.2.0 is installed, but no NVIDIA driver was found; install" in note
+    Path("runs/toy/samples.jsonl").unlink()              # each of these computes or looks, again
+    for argv in (["evaluate", "toy"], [*flags, "--resume"], ["report", "toy"],
+                 ["agreement", "toy"], ["refusals", "toy"]):
+        assert notes(capsys, *argv) == []
+    monkeypatch.setattr("sys.stdin", io.StringIO("/help\n"))
+    assert notes(capsys, "chat", "toy") == []
+    assert notes(capsys, "ppo", "toy", "--name", "other") == [note]          # a run of its own
+
+
+@pytest.mark.parametrize("flags, cupy", [(["--backend", "numpy"], without_driver()),
+                                         (["--backend", "auto"], None)],
+                         ids=["NumPy was asked for", "CuPy is not installed"])
+def test_nothing_is_said_to_whom_chose_numpy(flags, cupy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert notes(capsys, "pretrain", "--name", "p", *FLAGS, *flags) == []
+
+
+def test_a_run_that_loses_its_gpu_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", without_driver())
+    (note,) = notes(capsys, "pretrain", "--name", "p", *FLAGS, "--backend", "auto")
+    path = tmp_path / "runs/p/environment.json"
+    write_json(path, {**read_json(path), "backend": "cupy"})
+    assert notes(capsys, "sft", "p") == [note]
+    assert notes(capsys, "preferences", "p") == []
+
+
+# --- data files ----------------------------------------------------------------------------------
 
 def test_a_data_file_that_has_changed_is_refused(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tokenizers", reason="byte pairs want the extra: text")

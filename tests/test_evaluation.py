@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import random_model
+from models import disturb, on, random_model, row_logprobs
 
+from minirlhf.arrays import NUMPY
 from minirlhf.evaluation import (
     GOLD_PARTS,
     answer,
@@ -22,10 +23,9 @@ from minirlhf.evaluation import (
     win_rate,
     with_gold,
 )
-from minirlhf.parameters import copy
 from minirlhf.rollout import Models
 from minirlhf.tokens import BOT, EOS, USER, WordTokenizer
-from minirlhf.transformer import logits, scores
+from minirlhf.transformer import scores
 from minirlhf.world.gold import COMPONENTS, gold
 from minirlhf.world.prompts import prompts
 
@@ -163,24 +163,23 @@ def test_a_change_is_the_difference_of_two_columns_of_the_table(name):
 
 # --- rows ----------------------------------------------------------------------------------------
 
-def asked(policy=None, raw=False, spread=0.2, **settings):
-    reference, model = random_model(vocab=14, spread=spread)
-    reward, _ = random_model(vocab=14, scalar_head=True, seed=1)
+def asked(backend, policy=None, raw=False, spread=0.2, **settings):
+    reference, model = random_model(backend, vocab=14, spread=spread)
+    reward, _ = random_model(backend, vocab=14, scalar_head=True, seed=1)
     models = Models(reference if policy is None else policy, {}, reward, reference)
     return models, model, evaluate("name", models.policy, reward, reference, model, WORDS, ASKED, 6,
                                    raw=raw, rng=np.random.default_rng(0), **settings)
 
 
-def moved():
+def moved(backend):
     """A policy that is not its reference."""
-    reference, _ = random_model(vocab=14, spread=0.2)
-    policy = copy(reference)
-    policy.flat += 0.1 * np.random.default_rng(5).standard_normal(policy.flat.shape)
+    policy, _ = random_model(backend, vocab=14, spread=0.2)
+    disturb(policy, 0.1, seed=5)
     return policy
 
 
-def test_a_row_keeps_its_prompt_and_gains_what_was_measured():
-    *_, rows = asked()
+def test_a_row_keeps_its_prompt_and_gains_what_was_measured(backend):
+    *_, rows = asked(backend)
     assert [{key: row[key] for key in ASKED[0]} for row in rows] == ASKED
     for one in rows:
         assert set(one) == {*ASKED[0], "model", "reply", "ended", "length", "score", "kl"}
@@ -190,61 +189,61 @@ def test_a_row_keeps_its_prompt_and_gains_what_was_measured():
         assert 1 <= one["length"] <= 6 and (one["ended"] or one["length"] == 6)
 
 
-def test_a_rows_score_is_the_reward_models_of_prompt_and_reply():
+def test_a_rows_score_is_the_reward_models_of_prompt_and_reply(backend):
     """Letters only, so that the reply's tokens can be read back from its text."""
-    models, model, rows = asked()
+    models, model, rows = asked(backend)
     plain = [row for row in rows if len(row["reply"].split()) + row["ended"] == row["length"]]
     assert plain
     for one in plain:
         ids = WORDS.prompt(one["prompt"]) + WORDS.response(one["reply"], one["ended"])
-        wanted = float(scores(models.reward, model, np.array([ids]))[0])
+        wanted = float(scores(models.reward, model, *on(backend, np.array([ids])))[0])
         assert one["score"] == pytest.approx(wanted, rel=1e-9)
 
 
-def test_the_sft_model_has_no_kl_to_itself():
-    *_, rows = asked()
+def test_the_sft_model_has_no_kl_to_itself(backend):
+    *_, rows = asked(backend)
     assert max(abs(row["kl"]) for row in rows) < 1e-6
-    *_, rows = asked(moved())
+    *_, rows = asked(backend, moved(backend))
     assert min(abs(row["kl"]) for row in rows) > 1e-3
 
 
-def kl_by_hand(models, model, one, context, temperature=1.0):
+def kl_by_hand(models, model, backend, one, context, temperature=1.0):
     """Σ log π − log π_ref over a reply's tokens, the policy seeing `context`."""
     reply = WORDS.response(one["reply"], one["ended"])
 
     def total(params, start):
-        z = logits(params, model, np.array([start + reply]))[0] / temperature
-        p = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-        return sum(p[len(start) - 1 + t, token] for t, token in enumerate(reply))
+        logprobs = row_logprobs(params, model, backend, start + reply, temperature)
+        return logprobs[len(start) - 1:].sum()
 
     return total(models.policy, context) - total(models.reference, WORDS.prompt(one["prompt"]))
 
 
-def test_both_sides_of_the_kl_are_taken_at_the_temperature_of_the_replies():
-    models, model, rows = asked(moved(), temperature=0.5)
-    assert rows != asked(moved())[2]
+def test_both_sides_of_the_kl_are_taken_at_the_temperature_of_the_replies(backend):
+    models, model, rows = asked(backend, moved(backend), temperature=0.5)
+    assert rows != asked(backend, moved(backend))[2]
     plain = [row for row in rows if len(row["reply"].split()) + row["ended"] == row["length"]]
     assert plain
     for one in plain:
         context = WORDS.prompt(one["prompt"])
-        wanted = kl_by_hand(models, model, one, context, temperature=0.5)
+        wanted = kl_by_hand(models, model, backend, one, context, temperature=0.5)
         assert one["kl"] == pytest.approx(wanted, rel=1e-8)
-        assert abs(wanted / kl_by_hand(models, model, one, context) - 1) > 0.01
+        assert abs(wanted / kl_by_hand(models, model, backend, one, context) - 1) > 0.01
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_kl_compares_the_policy_as_it_was_asked_with_the_reference_by_the_template(raw):
+def test_kl_compares_the_policy_as_it_was_asked_with_the_reference_by_the_template(raw, backend):
     """A raw prompt has no <user> and no <bot>; the reference is asked by the template always."""
-    models, model, rows = asked(moved(), raw=raw)
+    models, model, rows = asked(backend, moved(backend), raw=raw)
     plain = [row for row in rows if len(row["reply"].split()) + row["ended"] == row["length"]]
     assert plain
     for one in plain:
         ids = WORDS.encode(one["prompt"])
         context = ids if raw else [USER, *ids, BOT]
-        assert one["kl"] == pytest.approx(kl_by_hand(models, model, one, context), rel=1e-8)
+        wanted = kl_by_hand(models, model, backend, one, context)
+        assert one["kl"] == pytest.approx(wanted, rel=1e-8)
 
 
-def test_raw_prompts_reach_the_sampler_without_a_template(monkeypatch):
+def test_raw_prompts_reach_the_sampler_without_a_template(backend, monkeypatch):
     seen = []
     import minirlhf.evaluation as evaluation
     real = evaluation.sample
@@ -254,8 +253,8 @@ def test_raw_prompts_reach_the_sampler_without_a_template(monkeypatch):
         return real(params, config, prompts, max_new, **more)
 
     monkeypatch.setattr(evaluation, "sample", record)
-    asked(raw=True)
-    asked(raw=False)
+    asked(backend, raw=True)
+    asked(backend, raw=False)
     assert seen == [[[4, 5], [6], [7, 8, 9]],
                     [[USER, 4, 5, BOT], [USER, 6, BOT], [USER, 7, 8, 9, BOT]]]
     assert EOS not in sum(seen[0], [])
@@ -266,15 +265,15 @@ def test_raw_prompts_reach_the_sampler_without_a_template(monkeypatch):
 TEXTS = [row["prompt"] for row in ASKED]
 
 
-def speakers():
-    policy, model = random_model(vocab=14, spread=0.2)
-    reward, _ = random_model(vocab=14, scalar_head=True, seed=1)
+def speakers(backend):
+    policy, model = random_model(backend, vocab=14, spread=0.2)
+    reward, _ = random_model(backend, vocab=14, scalar_head=True, seed=1)
     return policy, reward, model
 
 
-def law_the_best_is_the_highest_score_of_the_samples(best):
+def law_the_best_is_the_highest_score_of_the_samples(best, backend):
     """The very samples that the generator would give: each prompt asked n times in a row."""
-    policy, reward, model = speakers()
+    policy, reward, model = speakers(backend)
     for n in (1, 2, 5):
         given = (policy, reward, model, WORDS)
         rows, _ = answer(*given, [text for text in TEXTS for _ in range(n)], 6,
@@ -294,8 +293,8 @@ def law_the_first_of_equals_is_taken(best, patch):
     assert best(3, None, None, None, None, ["p", "q"], 6, rng=None) == [rows[1], rows[3]]
 
 
-def test_the_best_of_n_is_the_highest_score_of_the_samples():
-    law_the_best_is_the_highest_score_of_the_samples(best_of)
+def test_the_best_of_n_is_the_highest_score_of_the_samples(backend):
+    law_the_best_is_the_highest_score_of_the_samples(best_of, backend)
 
 
 def test_the_first_of_equals_is_taken(monkeypatch):
@@ -329,19 +328,19 @@ BEST_MUTANTS = {
 
 
 def test_the_skeleton_without_a_mutation_keeps_the_laws_of_best_of(monkeypatch):
-    law_the_best_is_the_highest_score_of_the_samples(best_with())
+    law_the_best_is_the_highest_score_of_the_samples(best_with(), NUMPY)
     law_the_first_of_equals_is_taken(best_with(), monkeypatch)
 
 
 @pytest.mark.parametrize("name", BEST_MUTANTS)
 def test_the_laws_catch_the_mutant_of_best_of(name, monkeypatch):
     with pytest.raises(AssertionError):
-        law_the_best_is_the_highest_score_of_the_samples(BEST_MUTANTS[name])
+        law_the_best_is_the_highest_score_of_the_samples(BEST_MUTANTS[name], NUMPY)
         law_the_first_of_equals_is_taken(BEST_MUTANTS[name], monkeypatch)
 
 
-def test_rows_of_the_best_of_n_are_as_of_evaluate():
-    policy, reward, model = speakers()
+def test_rows_of_the_best_of_n_are_as_of_evaluate(backend):
+    policy, reward, model = speakers(backend)
     given = (policy, reward, model, WORDS, ASKED, 6)
     rows = evaluate_best_of(4, *given, rng=np.random.default_rng(0))
     chosen = best_of(4, policy, reward, model, WORDS, TEXTS, 6, rng=np.random.default_rng(0))
@@ -352,9 +351,9 @@ def test_rows_of_the_best_of_n_are_as_of_evaluate():
         assert row["model"] == "best-of-n" and row["kl"] == log(4) - 3 / 4
 
 
-def test_more_replies_to_choose_from_are_worth_more():
+def test_more_replies_to_choose_from_are_worth_more(backend):
     """With 64 replies the best scores higher than with 4, and those higher than with 1."""
-    policy, reward, model = speakers()
+    policy, reward, model = speakers(backend)
     means = [np.mean([row["score"] for row in best_of(
         n, policy, reward, model, WORDS, TEXTS * 10, 6, rng=np.random.default_rng(0))])
         for n in (1, 4, 64)]
@@ -362,7 +361,7 @@ def test_more_replies_to_choose_from_are_worth_more():
 
 
 def kl_in_the_row(n):
-    policy, reward, model = speakers()
+    policy, reward, model = speakers(NUMPY)                  # a formula: no array is looked at
     (row,) = evaluate_best_of(n, policy, reward, model, WORDS, ASKED[:1], 2,
                               rng=np.random.default_rng(0))
     return row["kl"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import FLAGS, call
+from strict import playing_cupy
 
 from minirlhf import checkpoint, commands, continuing, files, pipeline
 from minirlhf.checkpoint import Checkpoint
@@ -28,6 +29,8 @@ KINDS = {
     "GRPO and baselines": [*TINY, "--algorithm", "grpo", "--baselines", "best-of-n", "dpo"],
     "RLOO, two rounds": [*TINY, "--algorithm", "rloo", "--rounds", "2"],
     "PPO, two rounds, a baseline": [*TINY, "--rounds", "2", "--baselines", "dpo"],
+    # whose steps wait to be logged until some have gathered
+    "PPO on a device": ["cupy" if word == "numpy" else word for word in SMALL],
 }
 
 
@@ -38,6 +41,13 @@ class Died(BaseException):
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def device():
+    """The double of CuPy, for the kind of run that asks for a GPU."""
+    with playing_cupy():
+        yield
 
 
 def contents(folder) -> dict[str, str]:
@@ -97,7 +107,7 @@ def dying(monkeypatch, after: int, *argv) -> None:
 
 
 @pytest.mark.parametrize("kind, after", [
-    ("PPO", 1), ("PPO", 2), ("PPO", 7), ("GRPO and baselines", 1),
+    ("PPO", 1), ("PPO", 2), ("PPO", 7), ("PPO on a device", 3), ("GRPO and baselines", 1),
     ("RLOO, two rounds", 2), ("PPO, two rounds, a baseline", 7)])
 def test_a_run_that_dies_after_every_few_pieces_of_work_ends_in_the_same_bits(
         kind, after, alone, monkeypatch):
@@ -137,8 +147,8 @@ def with_a_watcher_that_forgets(what: str):
     def forget(patch) -> None:
         real = Checkpoint.restore
 
-        def restore(self, name, tree):
-            real(self, name, tree)
+        def restore(self, name, tree, *more):
+            real(self, name, tree, *more)
             if "watch" in tree:
                 tree["watch"][what] = None
 
@@ -173,6 +183,22 @@ def with_the_policy_as_it_began(patch) -> None:
              *more)
 
     patch.setattr(Run, "follow", follow)
+
+
+def without_the_steps_that_wait(patch) -> None:
+    """What is saved is further on than what is logged."""
+    real = Checkpoint.restore
+    patch.setattr(Checkpoint, "restore", lambda self, name, tree, *more: real(self, name, tree))
+
+
+def test_a_run_on_a_device_that_is_saved_before_its_steps_are_logged_loses_them(
+        alone, monkeypatch):
+    wanted = alone("PPO on a device")
+    with monkeypatch.context() as patch:
+        without_the_steps_that_wait(patch)
+        with pytest.raises(AssertionError):
+            dying(patch, 3, "run", *KINDS["PPO on a device"])
+            assert contents("runs/toy") == wanted
 
 
 @pytest.mark.parametrize("wrong", [

@@ -15,8 +15,8 @@ from minirlhf.stages.training import Stage, step_rng
 
 
 @pytest.fixture(scope="module")
-def run(whole_run):
-    return whole_run
+def run(whole_run, backend):
+    return Run(whole_run.folder, replace(TINY, backend=backend.name))
 
 
 def test_all_models_answer_with_random_numbers_of_one_seed(run, tmp_path, monkeypatch):
@@ -24,7 +24,7 @@ def test_all_models_answer_with_random_numbers_of_one_seed(run, tmp_path, monkey
     drawn: dict = {}
     monkeypatch.setattr(evaluation, "evaluate", lambda name, *_, rng, **more: drawn.setdefault(
         name, []).append(rng.random()) or [])
-    run = copied(run, tmp_path, replace(TINY, evaluation=replace(TINY.evaluation, samples=3)))
+    run = copied(run, tmp_path, replace(run.config, evaluation=replace(TINY.evaluation, samples=3)))
     judgement.evaluate(run)
     wanted = [step_rng(TINY.seed, Stage.EVALUATE, batch).random() for batch in range(4)]
     assert len(set(wanted)) == 4
@@ -133,7 +133,7 @@ def test_as_many_replies_are_sampled_together_as_memory_allows(run, tmp_path, mo
 def test_best_of_n_is_a_speaker_where_it_was_asked_for(run, tmp_path):
     """n replies of the SFT model to each prompt, and the reward model takes one: its mean score
     is the highest that is to be had, and it is never below that of one reply."""
-    run = copied(run, tmp_path, replace(TINY, baselines=("best-of-n",), evaluation=replace(
+    run = copied(run, tmp_path, replace(run.config, baselines=("best-of-n",), evaluation=replace(
         TINY.evaluation, best_of=8)))
     rows = judgement.evaluate(run)
     assert list(dict.fromkeys(row["model"] for row in rows)) == [
@@ -147,7 +147,7 @@ def test_best_of_n_is_a_speaker_where_it_was_asked_for(run, tmp_path):
 
 def test_whoever_the_run_has_is_asked_in_the_order_of_the_run(run, tmp_path, monkeypatch):
     """Every round's policy by its number, the last round's by the name of the run's own."""
-    run = copied(run, tmp_path, replace(TINY, rounds=3, baselines=("dpo", "best-of-n")))
+    run = copied(run, tmp_path, replace(run.config, rounds=3, baselines=("dpo", "best-of-n")))
     for number in (1, 2):
         run.in_round(number).save("policy", run.load("sft"))
     run.save("dpo", run.load("sft"))
@@ -161,7 +161,7 @@ def test_whoever_the_run_has_is_asked_in_the_order_of_the_run(run, tmp_path, mon
 
 def test_each_speaker_is_the_model_that_its_name_says(run, tmp_path, monkeypatch):
     """And all are scored by the run's own reward model, against the SFT model."""
-    run = copied(run, tmp_path, replace(TINY, rounds=2))
+    run = copied(run, tmp_path, replace(run.config, rounds=2))
     for i, (one, name) in enumerate(((run.in_round(1), "policy"), (run.in_round(1), "reward"),
                                      (run, "dpo"), (run, "policy-best"), (run, "policy"))):
         params = run.load("sft" if name != "reward" else "reward")

@@ -40,6 +40,7 @@ ROWS = [                                            # from the machine up to the
     ["sources", "people", "pretrained"],
     ["settings"],
     ["presets"],
+    ["step_log"],
     ["run"],
     ["run_folder"],
     ["preferences"],

@@ -9,11 +9,12 @@ from runs import TINY, copied
 from minirlhf import pipeline, preferences
 from minirlhf.files import read_jsonl, write_jsonl
 from minirlhf.rollout import generate
+from minirlhf.run import Run
 
 
 @pytest.fixture(scope="module")
-def run(whole_run):
-    return whole_run
+def run(whole_run, backend):
+    return Run(whole_run.folder, replace(TINY, backend=backend.name))
 
 
 def record_generate(monkeypatch) -> list[tuple]:
@@ -57,8 +58,8 @@ def test_in_the_first_round_the_sft_model_alone_is_asked(run, tmp_path, monkeypa
 @pytest.mark.parametrize("replies, pairs", [(2, 1), (3, 3), (4, 6)])
 def test_every_two_distinct_replies_to_a_prompt_are_compared(replies, pairs, run, tmp_path):
     """At most K·(K − 1)/2 pairs a prompt; fewer where replies coincide."""
-    run = copied(run, tmp_path, replace(TINY, preferences=replace(TINY.preferences,
-                                                                  replies=replies)))
+    run = copied(run, tmp_path, replace(run.config, preferences=replace(
+        TINY.preferences, replies=replies)))
     pipeline.collect_preferences(run)
     by_group: dict = {}
     for row in read_jsonl(run.folder / "preferences.jsonl"):
@@ -71,20 +72,21 @@ def test_every_two_distinct_replies_to_a_prompt_are_compared(replies, pairs, run
 
 # --- later rounds: across policies ---------------------------------------------------------------
 
-def later_round(whole_run, folder, number=2, **iteration):
+def later_round(first, folder, number=2, **iteration):
     """A run that has its rounds before `number` behind itself, each with a policy, a reward model
     and comparisons of its own; at work in round `number`."""
-    config = replace(TINY, rounds=max(3, number), preferences=replace(TINY.preferences, prompts=9),
+    config = replace(first.config, rounds=max(3, number),
+                     preferences=replace(TINY.preferences, prompts=9),
                      iteration=replace(TINY.iteration, **iteration))
-    run = copied(whole_run, folder, config)
+    run = copied(first, folder, config)
     for earlier in range(1, number):
         one = run.in_round(earlier)
         for name in ("policy", "reward"):
-            params = whole_run.load(name)
+            params = first.load(name)
             params.flat[...] *= 1 + earlier / 4
             one.save(name, params)
         write_jsonl(one.place / "preferences.jsonl", [
-            row | {"round": earlier} for row in read_jsonl(whole_run.folder / "preferences.jsonl")])
+            row | {"round": earlier} for row in read_jsonl(first.folder / "preferences.jsonl")])
     return run.in_round(number)
 
 
@@ -284,10 +286,11 @@ def test_labelers_go_from_0_to_1_and_see_held_out_prompts_on_the_way(
 
 
 def test_their_order_changes_nothing_for_labelers_who_do_not_tire(run, tmp_path, monkeypatch):
-    rows = read_jsonl(run.folder / "preferences.jsonl")
-    again = copied(run, tmp_path)
+    first, again = (copied(run, tmp_path / name) for name in ("first", "again"))
+    pipeline.collect_preferences(first)
     compare = type(run.source).compare
     monkeypatch.setattr(type(run.source), "compare", lambda self, *args, time, **more: compare(
         self, *args, time=1.0 - time, **more))
     pipeline.collect_preferences(again)
-    assert read_jsonl(again.folder / "preferences.jsonl") == rows
+    assert (read_jsonl(again.folder / "preferences.jsonl")
+            == read_jsonl(first.folder / "preferences.jsonl"))

@@ -220,17 +220,17 @@ def probabilities(z):
 
 
 @given(wte=float_arrays((7, 3), -20, 20), h=float_arrays((4, 3), -20, 20))
-def test_the_pad_is_nowhere_likelier_than_a_token_drawn_by_lot(wte, h):
-    longer = append_pad(wte)
+def test_the_pad_is_nowhere_likelier_than_a_token_drawn_by_lot(xp, wte, h):
+    longer = host(append_pad(xp.asarray(wte)))
     z = h @ longer.T
     assert_close(z[:, -1], z[:, :-1].mean(axis=1), rtol=1e-9, atol=1e-9)
     assert (probabilities(z)[:, -1] <= 1 / 8 + 1e-9).all()
     assert_same(longer[:-1], wte)
 
 
-def test_the_bound_is_reached_where_all_tokens_are_equally_likely(rng):
-    wte = np.tile(rng.standard_normal(5), (9, 1))
-    assert_close(probabilities(rng.standard_normal((3, 5)) @ append_pad(wte).T)[:, -1],
+def test_the_bound_is_reached_where_all_tokens_are_equally_likely(xp, rng):
+    wte = xp.asarray(np.tile(rng.standard_normal(5), (9, 1)))
+    assert_close(probabilities(rng.standard_normal((3, 5)) @ host(append_pad(wte)).T)[:, -1],
                  np.full(3, 1 / 10))
 
 

@@ -4,12 +4,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import FLAGS, call
 from runs import MODEL_FILES, TINY, contents, copied, whole
 
 from minirlhf import judgement, pipeline
+from minirlhf.arrays import array_module
 from minirlhf.files import read_json, read_jsonl
 from minirlhf.run import OF_A_ROUND, Run
 from minirlhf.settings import RunConfig, from_dict
@@ -19,14 +19,14 @@ TWO = replace(TINY, rounds=2)
 
 
 @pytest.fixture(scope="module")
-def one(whole_run):
-    return whole_run
+def one(backend, tmp_path_factory):
+    return whole(tmp_path_factory.mktemp("one") / "first", replace(TINY, backend=backend.name))
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(backend, tmp_path_factory):
     """A whole run of two rounds."""
-    return whole(tmp_path_factory.mktemp("rounds") / "first", TWO)
+    return whole(tmp_path_factory.mktemp("rounds") / "first", replace(TWO, backend=backend.name))
 
 
 def of_a_round(*, value=True) -> set[str]:
@@ -107,7 +107,7 @@ def test_a_second_round_logs_what_the_first_logs_under_names_of_its_own(one, two
 
 
 def test_the_same_seed_gives_the_same_bits_in_every_round(two, tmp_path):
-    assert contents(whole(tmp_path / "first", TWO).folder) == contents(two.folder)
+    assert contents(whole(tmp_path / "first", two.config).folder) == contents(two.folder)
 
 
 @pytest.mark.parametrize("flags", [[], ["--algorithm", "grpo"], ["--baselines", "dpo"],
@@ -156,7 +156,7 @@ class Seen:
 
     def __init__(self, two, folder, monkeypatch, algorithm="ppo", **iteration):
         self.run = copied(two, folder, replace(
-            TWO, algorithm=algorithm, iteration=replace(TINY.iteration, **iteration)))
+            two.config, algorithm=algorithm, iteration=replace(TINY.iteration, **iteration)))
         second = self.run.in_round(2)
         for name in OF_A_ROUND[1:]:
             shutil.rmtree(second.model_folder(name))
@@ -170,7 +170,8 @@ class Seen:
         def rl(models, *args, round, **more):
             self.models = {name: params and params.flat.copy()
                            for name, params in models._asdict().items()}
-            self.shared = np.shares_memory(models.policy.flat, models.reference.flat)
+            xp = array_module(models.policy.flat)
+            self.shared = xp.shares_memory(models.policy.flat, models.reference.flat)
             self.rounds.append(round)
             yield from ()
 
@@ -262,7 +263,8 @@ def test_dpo_beside_rounds_learns_from_what_the_last_reward_model_learnt_from(tw
                             list(groups)) or iter(()))
     for comparisons in ("all", "fresh"):
         run = copied(two, tmp_path / comparisons, replace(
-            TWO, baselines=("dpo",), iteration=replace(TINY.iteration, comparisons=comparisons)))
+            two.config, baselines=("dpo",),
+            iteration=replace(TINY.iteration, comparisons=comparisons)))
         pipeline.fine_tune_with_dpo(run)
         assert seen.pop() == pipeline.training_groups(run.in_round(2))
 

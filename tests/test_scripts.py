@@ -15,11 +15,13 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --pretraining.batch-size 4 --pretraining.window 24 --sft.steps 3 --sft.batch-size 8
     --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 2
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
-NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt"}     # take none of a run's flags
+# these take none of a run's flags
+NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_vectors"}
 PRINTED = {
     "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
     "interrupt": ["work lost", "byte for byte"],
     "end_to_end": ["gold score", "held-out accuracy", "report: "],
+    "make_vectors": ["gae ", "groups", "together"],
     "measure": ["# Measured", "gold score", "by seed"],
     "one_ppo_step": ["advantages", "whitened", "ratio"],
     "ppo": ["four models in memory", "explained variance", "  SFT  ", "  PPO  "],

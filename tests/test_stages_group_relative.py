@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same, prefix_mask, record_updates
+from helpers import assert_close, assert_same, host, prefix_mask, record_updates
 from hypothesis import given
 from hypothesis import strategies as st
-from rollouts import PROMPTS, bandit, draw_prompts, four_models, rollout_of
+from models import disturb, on, row_logits
+from rollouts import PROMPTS, bandit, draw_prompts, four_models, map_arrays, rollout_of
 
 from minirlhf import ops
+from minirlhf.arrays import NUMPY, array_module
 from minirlhf.autograd import value_and_grad
 from minirlhf.group_advantage import group_advantages, leave_one_out_advantages
 from minirlhf.kl_penalty import kl_estimate, penalized_rewards
@@ -28,7 +31,6 @@ from minirlhf.stages.group_relative import (
 from minirlhf.stages.policy import PPOConfig, policy_loss
 from minirlhf.stages.training import Stage, step_rng
 from minirlhf.tokens import BOT, USER
-from minirlhf.transformer import logits
 
 CONFIG = PPOConfig(steps=2, batch_size=8, max_new=5, epochs=2, minibatches=2)
 GROUP = GroupConfig(size=4)
@@ -38,8 +40,8 @@ WAYS = [(algorithm, GroupConfig(size=4, normalize=normalize, kl=kl))
         for kl in ("reward", "loss")]
 
 
-def three_models(dtype="float64", apart=0.0):
-    models, model = four_models(dtype, apart)
+def three_models(backend, dtype="float64", apart=0.0):
+    models, model = four_models(backend, dtype, apart)
     return models._replace(value=None), model
 
 
@@ -50,12 +52,12 @@ def training(models, model, config=CONFIG, group=GROUP, algorithm="grpo", seed=0
 
 
 def run(*args, **settings):
-    return list(training(*args, **settings))
+    return [{key: float(x) for key, x in row.items()} for row in training(*args, **settings)]
 
 
 # --- advantages: laws that any implementation has to keep; the mutants below break one each ------
 
-def by_hand(scores=(1.0, 2.0, 3.0, 6.0), kl=(0.0, 1.0, 1.0, 2.0)):
+def by_hand(backend, scores=(1.0, 2.0, 3.0, 6.0), kl=(0.0, 1.0, 1.0, 2.0)):
     """One group of four, of 1, 2, 3 and 2 tokens.  Each reply's KL is on its first token, but for
     1 and −1 on the other tokens of the third, and junk where masked."""
     mask = prefix_mask([1, 2, 3, 2], 3)
@@ -64,16 +66,17 @@ def by_hand(scores=(1.0, 2.0, 3.0, 6.0), kl=(0.0, 1.0, 1.0, 2.0)):
     logprobs[:, 0] += kl
     logprobs[2, 1:] += [1.0, -1.0]
     logprobs[~mask], ref[~mask] = 0.0, 1e3
-    return Rollout(None, None, mask, logprobs, ref, None, np.array(scores))
+    return map_arrays(backend.asarray, Rollout(None, None, mask, logprobs, ref, None,
+                                               np.array(scores)))
 
 
 def spread_over_tokens(rollout, numbers):
-    return np.where(rollout.mask, np.array(numbers)[:, None], 0)
+    return np.where(host(rollout.mask), np.array(numbers)[:, None], 0)
 
 
-def law_three_methods_by_hand(advantages):
+def law_three_methods_by_hand(advantages, backend):
     """β = ½: objectives 1, 1.5, 2.5 and 5, their mean 2.5, their variance 9.5/3."""
-    rollout, above = by_hand(), np.array([-1.5, -1.0, 0.0, 2.5])
+    rollout, above = by_hand(backend), np.array([-1.5, -1.0, 0.0, 2.5])
     for algorithm, normalize, wanted in (
             ("grpo", True, above / (np.sqrt(9.5 / 3) + 1e-4)), ("grpo", False, above),
             ("rloo", True, above * 4 / 3), ("rloo", False, above * 4 / 3)):
@@ -81,9 +84,9 @@ def law_three_methods_by_hand(advantages):
         assert_close(got, spread_over_tokens(rollout, wanted))
 
 
-def law_with_the_kl_in_the_loss_the_bare_score_counts(advantages):
+def law_with_the_kl_in_the_loss_the_bare_score_counts(advantages, backend):
     """1, 2, 3 and 6: mean 3, variance 14/3, whatever β."""
-    rollout, above = by_hand(), np.array([-2.0, -1.0, 0.0, 3.0])
+    rollout, above = by_hand(backend), np.array([-2.0, -1.0, 0.0, 3.0])
     for beta in (0.0, 0.5, 9.0):
         for algorithm, normalize, wanted in (
                 ("grpo", True, above / (np.sqrt(14 / 3) + 1e-4)), ("grpo", False, above),
@@ -93,16 +96,16 @@ def law_with_the_kl_in_the_loss_the_bare_score_counts(advantages):
                          spread_over_tokens(rollout, wanted))
 
 
-def law_a_reply_is_compared_within_its_own_group(advantages):
+def law_a_reply_is_compared_within_its_own_group(advantages, backend):
     """Two groups of two, 1, 3 | 10, 6: above the other 2 and 4."""
-    rollout = by_hand(scores=(1.0, 3.0, 10.0, 6.0))
+    rollout = by_hand(backend, scores=(1.0, 3.0, 10.0, 6.0))
     got = advantages(rollout, 0.0, "rloo", GroupConfig(size=2))
     assert_close(got, spread_over_tokens(rollout, [-2.0, 2.0, 4.0, -4.0]))
 
 
-def law_the_objective_of_a_reply_is_the_sum_of_its_penalised_rewards(advantages):
+def law_the_objective_of_a_reply_is_the_sum_of_its_penalised_rewards(advantages, backend):
     """PPO's rewards, token by token, and this one number a reply are the article's objective."""
-    models, model = three_models(apart=0.1)
+    models, model = three_models(backend, apart=0.1)
     rollout = rollout_of(models, model)
     rewards = penalized_rewards(rollout.scores, rollout.logprobs, rollout.ref_logprobs,
                                 rollout.mask, 0.7)
@@ -118,8 +121,8 @@ LAWS = [law_three_methods_by_hand, law_with_the_kl_in_the_loss_the_bare_score_co
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_the_advantages_keep_the_law(law):
-    law(advantages_within_groups)
+def test_the_advantages_keep_the_law(law, backend):
+    law(advantages_within_groups, backend)
 
 
 def advantages_with(kl=lambda k1, mask: k1.sum(axis=1), beta=lambda b: b, mask=True,
@@ -167,22 +170,29 @@ MUTANTS = {
 
 def test_the_mutants_skeleton_without_a_mutation_keeps_the_laws():
     for law in LAWS:
-        law(advantages_with())
+        law(advantages_with(), NUMPY)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_laws_catch_the_mutant(name):
     with pytest.raises(AssertionError):
         for law in LAWS:
-            law(MUTANTS[name])
+            law(MUTANTS[name], NUMPY)
+
+
+@cache
+def one_of_a_few_rollouts(backend, seed):
+    """Made once: the test below asks for each of them many times."""
+    models, model = three_models(backend, apart=0.1)
+    return rollout_of(models, model, seed)
 
 
 @pytest.mark.parametrize("algorithm, group", WAYS)
 @given(shift=st.tuples(st.floats(-50, 50), st.floats(-50, 50)), seed=st.integers(0, 20))
-def test_what_is_added_to_all_scores_of_a_group_changes_nothing(algorithm, group, shift, seed):
-    models, model = three_models(apart=0.1)
-    rollout = rollout_of(models, model, seed)
-    shifted = replace(rollout, scores=rollout.scores + np.repeat(shift, 4))
+def test_what_is_added_to_all_scores_of_a_group_changes_nothing(
+        algorithm, group, shift, seed, backend):
+    rollout = one_of_a_few_rollouts(backend, seed)
+    shifted = replace(rollout, scores=rollout.scores + backend.asarray(np.repeat(shift, 4)))
     assert_close(advantages_within_groups(shifted, 0.2, algorithm, group),
                  advantages_within_groups(rollout, 0.2, algorithm, group), rtol=1e-6, atol=1e-8)
 
@@ -190,48 +200,49 @@ def test_what_is_added_to_all_scores_of_a_group_changes_nothing(algorithm, group
 @pytest.mark.parametrize("algorithm, group", WAYS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_advantages_are_one_number_a_reply_sum_to_zero_in_a_group_and_keep_their_type(
-        algorithm, group, dtype):
-    models, model = three_models(dtype, apart=0.1)
+        algorithm, group, dtype, backend):
+    models, model = three_models(backend, dtype, apart=0.1)
     rollout = rollout_of(models, model)
     assert len(set(rollout.mask.sum(axis=1).tolist())) > 1                  # some slots are masked
     advantages = advantages_within_groups(rollout, 0.2, algorithm, group)
     assert advantages.dtype == dtype and advantages.shape == rollout.mask.shape
-    assert not advantages[~rollout.mask].any()
-    for row, mask in zip(advantages, rollout.mask, strict=True):
+    advantages, masks = host(advantages), host(rollout.mask)
+    assert not advantages[~masks].any()
+    for row, mask in zip(advantages, masks, strict=True):
         assert len(set(row[mask].tolist())) == 1 and row[0] != 0
     assert abs(advantages[:, 0].reshape(-1, 4).sum(axis=1)).max() < (1e-5 if dtype == "float32"
                                                                    else 1e-12)
 
 
-def test_replies_that_are_worth_the_same_teach_nothing():
-    rollout = by_hand(scores=(1.0, 2.0, 2.0, 3.0), kl=(0.0, 1.0, 1.0, 2.0))
+def test_replies_that_are_worth_the_same_teach_nothing(backend):
+    rollout = by_hand(backend, scores=(1.0, 2.0, 2.0, 3.0), kl=(0.0, 1.0, 1.0, 2.0))
     for algorithm in BOTH:
         assert not advantages_within_groups(rollout, 1.0, algorithm, GROUP).any()
 
 
 # --- the loss as GRPO was published --------------------------------------------------------------
 
-def moved_problem(**settings):
+def moved_problem(backend, **settings):
     """params after a few steps away from the rollout's, model, rollout, advantages, tokens."""
-    models, model = three_models(apart=0.1)
+    models, model = three_models(backend, apart=0.1)
     rollout = rollout_of(models, model, **settings)
     advantages = advantages_within_groups(rollout, 0.0, "grpo", GROUP)
     params = copy(models.policy)
-    params.flat += 0.05 * np.random.default_rng(5).standard_normal(params.flat.shape)
+    disturb(params, 0.05, seed=5)
     return params, model, rollout, advantages, int(rollout.mask.sum())
 
 
 def k_of(params, model, rollout, temperature):
-    """log π − log π_ref of each token, at `params`."""
+    """log π − log π_ref of each token, at `params`, on the host."""
     again = response_logprobs(params, model, rollout.sequences, rollout.sequence_mask,
                               rollout.mask.shape[1], temperature)
-    return np.where(rollout.mask, again - rollout.ref_logprobs, 0)
+    return np.where(host(rollout.mask), host(again - rollout.ref_logprobs), 0)
 
 
-def law_the_loss_is_the_surrogate_and_beta_times_the_mean_k3(loss, temperature=0.7):
-    params, model, rollout, advantages, n = moved_problem(temperature=temperature)
+def law_the_loss_is_the_surrogate_and_beta_times_the_mean_k3(loss, backend, temperature=0.7):
+    params, model, rollout, advantages, n = moved_problem(backend, temperature=temperature)
     config = replace(CONFIG, temperature=temperature, clip_ratio=0.05)
-    k = k_of(params, model, rollout, temperature)[rollout.mask]
+    k = k_of(params, model, rollout, temperature)[host(rollout.mask)]
     k3 = (np.exp(-k) - 1 + k).mean()
     surrogate = float(policy_loss(params, model, rollout, advantages, config, n))
     assert k3 > 0.01 and len(k) == n
@@ -240,10 +251,11 @@ def law_the_loss_is_the_surrogate_and_beta_times_the_mean_k3(loss, temperature=0
         assert got == pytest.approx(surrogate + beta * k3, rel=1e-10)
 
 
-def law_its_gradient_is_that_of_the_surrogate_and_beta_times_one_minus_the_inverse_ratio(loss):
+def law_its_gradient_is_that_of_the_surrogate_and_beta_times_one_minus_the_inverse_ratio(
+        loss, backend):
     """∂k3/∂log π = 1 − π_ref/π, a token."""
-    params, model, rollout, advantages, n = moved_problem()
-    weights = 0.3 * (1 - np.exp(-k_of(params, model, rollout, 1.0))) / n
+    params, model, rollout, advantages, n = moved_problem(backend)
+    weights = backend.asarray(0.3 * (1 - np.exp(-k_of(params, model, rollout, 1.0))) / n)
 
     def pull(params):
         logprobs = response_logprobs(params, model, rollout.sequences, rollout.sequence_mask,
@@ -253,26 +265,27 @@ def law_its_gradient_is_that_of_the_surrogate_and_beta_times_one_minus_the_inver
     _, surrogate = value_and_grad(policy_loss)(params, model, rollout, advantages, CONFIG, n)
     _, penalty = value_and_grad(pull)(params)
     _, grads = value_and_grad(loss)(params, model, rollout, advantages, CONFIG, n, 0.3)
-    assert np.linalg.norm(penalty.flat) > 0.01
+    assert np.linalg.norm(host(penalty.flat)) > 0.01
     assert_close(grads.flat, surrogate.flat + penalty.flat, rtol=1e-8, atol=1e-12)
 
 
-def law_a_minibatch_in_parts_adds_up(loss):
-    params, model, rollout, advantages, n = moved_problem()
+def law_a_minibatch_in_parts_adds_up(loss, backend):
+    params, model, rollout, advantages, n = moved_problem(backend)
     grad = value_and_grad(loss)
     whole, grads = grad(params, model, rollout, advantages, CONFIG, n, 0.3)
     parts = [grad(params, model, rollout[rows], advantages[rows], CONFIG, n, 0.3)
-             for rows in (np.arange(3), np.arange(3, 8))]
+             for rows in on(backend, np.arange(3), np.arange(3, 8))]
     assert_close(parts[0][0] + parts[1][0], whole, rtol=1e-12, atol=1e-12)
     assert_close(parts[0][1].flat + parts[1][1].flat, grads.flat, rtol=1e-10, atol=1e-12)
 
 
-def law_masked_slots_may_hold_anything(loss):
+def law_masked_slots_may_hold_anything(loss, backend):
     """With a reference log-prob of 10⁵ there, e^−k would be infinite (and NumPy would warn)."""
-    params, model, rollout, advantages, n = moved_problem()
+    params, model, rollout, advantages, n = moved_problem(backend)
     found = []
     for junk in (0.0, 1e5, np.nan):
-        given = replace(rollout, ref_logprobs=np.where(rollout.mask, rollout.ref_logprobs, junk))
+        given = replace(rollout, ref_logprobs=backend.xp.where(rollout.mask, rollout.ref_logprobs,
+                                                               junk))
         found.append(value_and_grad(loss)(params, model, given, advantages, CONFIG, n, 0.3))
     assert not rollout.mask.all()
     for value, grads in found:
@@ -286,8 +299,8 @@ LOSS_LAWS = [law_the_loss_is_the_surrogate_and_beta_times_the_mean_k3,
 
 
 @pytest.mark.parametrize("law", LOSS_LAWS, ids=lambda law: law.__name__)
-def test_the_loss_with_kl_keeps_the_law(law):
-    law(policy_loss_with_kl)
+def test_the_loss_with_kl_keeps_the_law(law, backend):
+    law(policy_loss_with_kl, backend)
 
 
 def loss_with(estimator="k3", sign=1, swapped=False, count=lambda n, mask: n,
@@ -317,18 +330,18 @@ LOSS_MUTANTS = {
 
 def test_the_losss_skeleton_without_a_mutation_keeps_the_laws():
     for law in LOSS_LAWS:
-        law(loss_with())
+        law(loss_with(), NUMPY)
 
 
 @pytest.mark.parametrize("name", LOSS_MUTANTS)
 def test_the_laws_of_the_loss_catch_the_mutant(name):
     with pytest.raises(AssertionError):
         for law in LOSS_LAWS:
-            law(LOSS_MUTANTS[name])
+            law(LOSS_MUTANTS[name], NUMPY)
 
 
-def test_a_numpy_beta_keeps_float32():
-    models, model = three_models("float32", apart=0.1)
+def test_a_numpy_beta_keeps_float32(backend):
+    models, model = three_models(backend, "float32", apart=0.1)
     rollout = rollout_of(models, model)
     advantages = advantages_within_groups(rollout, 0.2, "grpo", GROUP)
     given = (models.policy, model, rollout, advantages, CONFIG, int(rollout.mask.sum()))
@@ -347,8 +360,9 @@ def longhand_gradient(models, model, algorithm, group, config):
     rng = step_rng(0, Stage.GROUP_RELATIVE, 0)
     prompts = [prompt for prompt in draw_prompts(config.batch_size // group.size, rng)
                for _ in range(group.size)]
-    rollout = collect(models, model, prompts, config.max_new, rng=rng,
-                      temperature=config.temperature)
+    given = collect(models, model, prompts, config.max_new, rng=rng,
+                    temperature=config.temperature)
+    rollout = map_arrays(host, given)
     mask, n = rollout.mask, rollout.mask.sum()
     worth = rollout.scores.copy()
     if group.kl == "reward":
@@ -365,22 +379,23 @@ def longhand_gradient(models, model, algorithm, group, config):
             a = worth[i] - siblings.mean()
             a /= siblings.std(ddof=1) + 1e-4 if group.normalize else 1
         advantages[i] = a
+    advantages = array_module(given.mask).asarray(advantages)
 
     def loss(params):
-        logprobs = response_logprobs(params, model, rollout.sequences, rollout.sequence_mask,
+        logprobs = response_logprobs(params, model, given.sequences, given.sequence_mask,
                                      mask.shape[1], config.temperature)
-        total = -ops.sum(ops.where(mask, logprobs * advantages, 0))
+        total = -ops.sum(ops.where(given.mask, logprobs * advantages, 0))
         if group.kl == "loss":
-            k = logprobs - rollout.ref_logprobs
-            total = total + config.beta * ops.sum(ops.where(mask, ops.exp(-k) - 1 + k, 0))
+            k = logprobs - given.ref_logprobs
+            total = total + config.beta * ops.sum(ops.where(given.mask, ops.exp(-k) - 1 + k, 0))
         return total / float(n)
 
-    return value_and_grad(loss)(models.policy)[1].flat
+    return host(value_and_grad(loss)(models.policy)[1].flat)
 
 
-def law_the_first_update_is_the_policy_gradient(algorithm, group, temperature=0.8):
+def law_the_first_update_is_the_policy_gradient(algorithm, group, backend, temperature=0.8):
     """What the optimizer remembers of its first gradient g is 0.1·g."""
-    models, model = three_models(apart=0.1)
+    models, model = three_models(backend, apart=0.1)
     config = replace(ONE, temperature=temperature)
     wanted = longhand_gradient(models, model, algorithm, group, config)
     state = initial_state(models, config)
@@ -391,8 +406,8 @@ def law_the_first_update_is_the_policy_gradient(algorithm, group, temperature=0.
 
 
 @pytest.mark.parametrize("algorithm, group", WAYS)
-def test_the_first_update_is_the_policy_gradient(algorithm, group):
-    law_the_first_update_is_the_policy_gradient(algorithm, group)
+def test_the_first_update_is_the_policy_gradient(algorithm, group, backend):
+    law_the_first_update_is_the_policy_gradient(algorithm, group, backend)
 
 
 def tiled(models, model, prompts, max_new, **settings):
@@ -425,18 +440,18 @@ def test_the_law_of_the_first_update_catches_the_mutant(name, monkeypatch):
     for place, mutant in STEP_MUTANTS[name].items():
         monkeypatch.setattr(group_relative, place, mutant)
     with pytest.raises(AssertionError):
-        law_the_first_update_is_the_policy_gradient("rloo", GROUP)
+        law_the_first_update_is_the_policy_gradient("rloo", GROUP, NUMPY)
 
 
-def law_a_group_answers_one_prompt(monkeypatch):
+def law_a_group_answers_one_prompt(backend, monkeypatch):
     seen = []
 
     def record(rollout, *more):
-        seen.append(rollout)
+        seen.append(map_arrays(host, rollout))
         return advantages_within_groups(rollout, *more)
 
     monkeypatch.setattr(group_relative, "advantages_within_groups", record)
-    models, model = three_models()
+    models, model = three_models(backend)
     group, asked = GroupConfig(size=2), []
 
     def draw(n, rng):
@@ -452,22 +467,22 @@ def law_a_group_answers_one_prompt(monkeypatch):
         assert rows == [prompt for prompt in prompts for _ in range(2)]
 
 
-def test_a_group_answers_one_prompt(monkeypatch):
-    law_a_group_answers_one_prompt(monkeypatch)
+def test_a_group_answers_one_prompt(backend, monkeypatch):
+    law_a_group_answers_one_prompt(backend, monkeypatch)
 
 
 def test_that_a_group_answers_one_prompt_would_be_seen(monkeypatch):
     monkeypatch.setattr(group_relative, "collect", lambda models, model, prompts, *more, **named:
                         collect(models, model, prompts[::2] * 2, *more, **named))
     with pytest.raises(AssertionError):
-        law_a_group_answers_one_prompt(monkeypatch)
+        law_a_group_answers_one_prompt(NUMPY, monkeypatch)
 
 
 # --- a training step -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("algorithm, group", WAYS)
-def test_the_policy_moves_and_reward_and_reference_do_not(algorithm, group):
-    models, model = three_models("float32")
+def test_the_policy_moves_and_reward_and_reference_do_not(algorithm, group, backend):
+    models, model = three_models(backend, "float32")
     reward, reference, before = map(copy, (models.reward, models.reference, models.policy))
     run(models, model, group=group, algorithm=algorithm)
     assert_same(models.reward.flat, reward.flat)
@@ -478,10 +493,10 @@ def test_the_policy_moves_and_reward_and_reference_do_not(algorithm, group):
 
 
 @pytest.mark.parametrize("algorithm", BOTH)
-def test_a_value_model_is_not_needed_and_one_that_is_given_is_not_read(algorithm):
+def test_a_value_model_is_not_needed_and_one_that_is_given_is_not_read(algorithm, backend):
     results = []
     for value in (None, {}, {"wte": "not read"}):
-        models, model = three_models()
+        models, model = three_models(backend)
         rows = run(models._replace(value=value), model, algorithm=algorithm)
         results.append((rows, models.policy.flat))
     for rows, flat in results:
@@ -489,18 +504,17 @@ def test_a_value_model_is_not_needed_and_one_that_is_given_is_not_read(algorithm
         assert_same(flat, results[0][1])
 
 
-def test_a_step_has_the_numbers_of_the_policy_and_of_the_groups():
-    models, model = three_models()
+def test_a_step_has_the_numbers_of_the_policy_and_of_the_groups(backend):
+    models, model = three_models(backend)
     for row in run(models, model):
         assert set(row) == {"score", "kl", "objective", "beta", "length", "entropy", "policy_loss",
                             "policy_grad_norm", "group_spread", "clip_fraction"}
-        assert all(type(number) is float for number in row.values())
 
 
-def test_the_methods_differ_and_each_depends_on_where_the_kl_is():
+def test_the_methods_differ_and_each_depends_on_where_the_kl_is(backend):
     policies = []
     for algorithm, group in WAYS:
-        models, model = three_models()
+        models, model = three_models(backend)
         run(models, model, group=group, algorithm=algorithm)
         policies.append(models.policy.flat)
     for i, first in enumerate(policies):
@@ -509,30 +523,30 @@ def test_the_methods_differ_and_each_depends_on_where_the_kl_is():
 
 
 @pytest.mark.parametrize("algorithm", BOTH)
-def test_without_a_penalty_its_place_makes_no_difference(algorithm):
+def test_without_a_penalty_its_place_makes_no_difference(algorithm, backend):
     results = []
     for kl in ("reward", "loss"):
-        models, model = three_models("float32", apart=0.1)
+        models, model = three_models(backend, "float32", apart=0.1)
         rows = run(models, model, replace(CONFIG, beta=0.0), GroupConfig(kl=kl), algorithm)
         results.append((rows, models.policy.flat))
     assert results[0][0] == results[1][0]
     assert_same(results[0][1], results[1][1])
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(backend):
     policies = []
     for seed in (0, 0, 1):
-        models, model = three_models("float32")
+        models, model = three_models(backend, "float32")
         run(models, model, seed=seed)
         policies.append(models.policy.flat)
     assert_same(policies[0], policies[1])
     assert (policies[0] != policies[2]).any()
 
 
-def test_the_first_round_is_a_run_of_one_and_a_second_one_draws_other_numbers():
+def test_the_first_round_is_a_run_of_one_and_a_second_one_draws_other_numbers(backend):
     policies = []
     for more in ({}, {"round": 0}, {"round": 1}):
-        models, model = three_models("float32")
+        models, model = three_models(backend, "float32")
         run(models, model, **more)
         policies.append(models.policy.flat)
     assert_same(policies[0], policies[1])
@@ -541,15 +555,15 @@ def test_the_first_round_is_a_run_of_one_and_a_second_one_draws_other_numbers():
 
 @pytest.mark.parametrize("algorithm, group", WAYS)
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_training_in_pieces_ends_in_the_same_bits(algorithm, group, cut):
+def test_training_in_pieces_ends_in_the_same_bits(algorithm, group, cut, backend):
     """β is adapted, so that the state has something to forget."""
     config = replace(CONFIG, steps=4, target_kl=1e-6, kl_horizon=16)
-    models, model = three_models("float32")
+    models, model = three_models(backend, "float32")
     whole = run(models, model, config, group, algorithm)
-    parts, model = three_models("float32")
+    parts, model = three_models(backend, "float32")
     state = initial_state(parts, config)
     steps = training(parts, model, config, group, algorithm, state=state)
-    rows = [next(steps) for _ in range(cut)]
+    rows = [{key: float(x) for key, x in next(steps).items()} for _ in range(cut)]
     assert state["step"] == cut
     plain = json.loads(json.dumps({key: state[key] for key in ("step", "beta")}))
     state = plain | {"policy": {key: x if key == "step" else copy(x)
@@ -561,9 +575,9 @@ def test_training_in_pieces_ends_in_the_same_bits(algorithm, group, cut):
 
 @pytest.mark.parametrize("kl, loss", [("reward", "policy_loss"), ("loss", "policy_loss_with_kl")])
 def test_every_update_has_the_learning_rate_of_its_step_and_the_limit_of_its_gradient(
-        kl, loss, monkeypatch):
+        kl, loss, backend, monkeypatch):
     given = record_updates(monkeypatch, group_relative)
-    models, model = three_models()
+    models, model = three_models(backend)
     run(models, model, replace(CONFIG, lr_policy=1e-4, max_grad_norm=0.37), GroupConfig(kl=kl))
     rates = [cosine_schedule(step, 2, 1e-4) for step in range(2)]
     assert rates[0] == 1e-4 > rates[1]
@@ -572,7 +586,7 @@ def test_every_update_has_the_learning_rate_of_its_step_and_the_limit_of_its_gra
 
 @pytest.mark.parametrize("kl, place, position", [("reward", "advantages_within_groups", 1),
                                                  ("loss", "policy_loss_with_kl", 6)])
-def test_the_penalty_has_the_beta_of_its_step(kl, place, position, monkeypatch):
+def test_the_penalty_has_the_beta_of_its_step(kl, place, position, backend, monkeypatch):
     used, real = [], getattr(group_relative, place)
 
     def record(*args):
@@ -580,28 +594,29 @@ def test_the_penalty_has_the_beta_of_its_step(kl, place, position, monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(group_relative, place, record)
-    models, model = three_models(apart=0.1)
+    models, model = three_models(backend, apart=0.1)
     rows = run(models, model, replace(CONFIG, steps=3, target_kl=1e-6, kl_horizon=16),
                GroupConfig(kl=kl))
     assert list(dict.fromkeys(used)) == [row["beta"] for row in rows]
     assert [row["beta"] for row in rows] == pytest.approx([0.2, 0.22, 0.242], rel=1e-12)
 
 
-def test_the_updates_of_a_step_see_the_whole_rollout_once_an_epoch(monkeypatch):
+def test_the_updates_of_a_step_see_the_whole_rollout_once_an_epoch(backend, monkeypatch):
     """Each minibatch counts its own tokens, and its advantages were made before the cut."""
     seen, whole = [], []
 
     def look(rollout, *more):
-        whole.append((rollout, advantages_within_groups(rollout, *more)))
-        return whole[-1][1]
+        advantages = advantages_within_groups(rollout, *more)
+        whole.append((map_arrays(host, rollout), host(advantages)))
+        return advantages
 
     def record(params, model, batch, advantages, config, count):
-        seen.append((batch, advantages, count))
+        seen.append((map_arrays(host, batch), host(advantages), count))
         return policy_loss(params, model, batch, advantages, config, count)
 
     monkeypatch.setattr(group_relative, "advantages_within_groups", look)
     monkeypatch.setattr(group_relative, "policy_loss", record)
-    models, model = three_models(apart=0.1)
+    models, model = three_models(backend, apart=0.1)
     run(models, model, replace(CONFIG, steps=1, minibatches=4, epochs=3))
     ((rollout, advantages),) = whole
     wanted = sorted(str((s, a)) for s, a in zip(rollout.sequences, advantages, strict=True))
@@ -614,14 +629,15 @@ def test_the_updates_of_a_step_see_the_whole_rollout_once_an_epoch(monkeypatch):
 
 # --- what there is to be compared ----------------------------------------------------------------
 
-def scored(*scores):
-    return Rollout(None, None, None, None, None, None, np.array(scores))
+def scored(backend, *scores):
+    return Rollout(None, None, None, None, None, None, backend.asarray(np.array(scores)))
 
 
-def law_the_spread_by_hand(spread):
+def law_the_spread_by_hand(spread, backend):
     """1, 2, 3 and 0, 0, 3: deviations 1 and √3, as GRPO divides by them.  Then 5, 5: none."""
-    assert spread(scored(1.0, 2.0, 3.0, 0.0, 0.0, 3.0), 3) == pytest.approx((1 + np.sqrt(3)) / 2)
-    assert spread(scored(5.0, 5.0), 2) == 0
+    assert float(spread(scored(backend, 1.0, 2.0, 3.0, 0.0, 0.0, 3.0), 3)) == pytest.approx(
+        (1 + np.sqrt(3)) / 2)
+    assert float(spread(scored(backend, 5.0, 5.0), 2)) == 0
 
 
 SPREAD_MUTANTS = {
@@ -633,35 +649,34 @@ SPREAD_MUTANTS = {
 }
 
 
-def test_the_spread_keeps_the_law():
-    law_the_spread_by_hand(group_spread)
-    assert type(group_spread(scored(1.0, 2.0), 2)) is float
+def test_the_spread_keeps_the_law(backend):
+    law_the_spread_by_hand(group_spread, backend)
 
 
 @pytest.mark.parametrize("name", SPREAD_MUTANTS)
 def test_the_law_of_the_spread_catches_the_mutant(name):
     with pytest.raises(AssertionError):
-        law_the_spread_by_hand(SPREAD_MUTANTS[name])
+        law_the_spread_by_hand(SPREAD_MUTANTS[name], NUMPY)
 
 
 # --- a bandit ------------------------------------------------------------------------------------
 
-def rewarded(monkeypatch, algorithm, group, beta=0.0):
+def rewarded(backend, monkeypatch, algorithm, group, beta=0.0):
     config = PPOConfig(steps=8, batch_size=64, max_new=1, minibatches=2, beta=beta, lr_policy=5e-3)
-    return bandit(monkeypatch, lambda models, model, draw: run(
+    return bandit(backend, monkeypatch, lambda models, model, draw: run(
         models._replace(value=None), model, config, group, algorithm, draw=draw))
 
 
 @pytest.mark.parametrize("algorithm, group", WAYS[::2])
-def test_what_is_paid_for_becomes_likely(algorithm, group, monkeypatch):
-    (before, after), _, scores = rewarded(monkeypatch, algorithm, group)
+def test_what_is_paid_for_becomes_likely(algorithm, group, backend, monkeypatch):
+    (before, after), _, scores = rewarded(backend, monkeypatch, algorithm, group)
     assert before < 0.3 and after > before + 0.3
     assert scores[-1] > scores[0]
 
 
 @pytest.mark.parametrize("kl", ["reward", "loss"])
-def test_a_larger_beta_keeps_the_policy_nearer_to_its_reference(kl, monkeypatch):
-    free, held, tight = (rewarded(monkeypatch, "rloo", GroupConfig(kl=kl), beta)[1]
+def test_a_larger_beta_keeps_the_policy_nearer_to_its_reference(kl, backend, monkeypatch):
+    free, held, tight = (rewarded(backend, monkeypatch, "rloo", GroupConfig(kl=kl), beta)[1]
                          for beta in (0.0, 0.5, 5.0))
     assert free > 1.2 * held and held > 1.5 * tight
 
@@ -689,15 +704,15 @@ def end_of_k3(reference):
     return p
 
 
-def trained(monkeypatch, algorithm, group):
-    """π_ref and π of one-token replies to one prompt, after 70 rollouts of 256, on-policy."""
-    monkeypatch.setattr("minirlhf.rollout.score_replies", lambda params, config, rows: np.array(
-        [WORTH[row[2]] for row in rows]))
-    models, model = three_models()
-    config = PPOConfig(steps=70, batch_size=256, max_new=1, epochs=1, minibatches=1, beta=BETA,
-                       lr_policy=2e-2)
+def trained(backend, monkeypatch, algorithm, group):
+    """π_ref and π of one-token replies to one prompt, after 50 rollouts of 256, on-policy."""
+    monkeypatch.setattr("minirlhf.rollout.score_replies", lambda params, config, rows:
+                        backend.asarray(np.array([WORTH[row[2]] for row in rows])))
+    models, model = three_models(backend)
+    config = PPOConfig(steps=50, batch_size=256, max_new=1, epochs=1, minibatches=1, beta=BETA,
+                       lr_policy=3e-2)
     run(models, model, config, group, algorithm, draw=lambda n, rng: [[USER, BOT]] * n)
-    z = [logits(params, model, np.array([[USER, BOT]]))[0, -1]
+    z = [row_logits(params, model, backend, [USER, BOT])[-1]
          for params in (models.reference, models.policy)]
     return [np.exp(x - x.max()) / np.exp(x - x.max()).sum() for x in z]
 
@@ -711,21 +726,22 @@ ENDS = [("rloo", True), ("grpo", False), ("grpo", True)]
 
 @pytest.mark.parametrize("algorithm, normalize", ENDS)
 def test_with_the_kl_in_the_reward_training_ends_at_the_closed_form_optimum(
-        algorithm, normalize, monkeypatch):
+        algorithm, normalize, backend, monkeypatch):
     """KL(π‖π*) from 0.78 to less than 0.002, of samples: at π* all replies are worth the same, so
     that nothing is left to chance there."""
     group = GroupConfig(size=16, normalize=normalize)
-    reference, p = trained(monkeypatch, algorithm, group)
+    reference, p = trained(backend, monkeypatch, algorithm, group)
     assert divergence(reference, optimum(reference)) > 0.7
     assert divergence(p, optimum(reference)) < 0.002
 
 
 @pytest.mark.parametrize("algorithm, normalize", ENDS)
-def test_with_the_kl_in_the_loss_training_ends_elsewhere(algorithm, normalize, monkeypatch):
+def test_with_the_kl_in_the_loss_training_ends_elsewhere(
+        algorithm, normalize, backend, monkeypatch):
     """Where k3 has its fixed point, about 0.07 nats from π*: there to less than 0.005, of samples.
     (Dividing by a group's deviation amounts to another β, so that one is only far from π*.)"""
     group = GroupConfig(size=16, normalize=normalize, kl="loss")
-    reference, p = trained(monkeypatch, algorithm, group)
+    reference, p = trained(backend, monkeypatch, algorithm, group)
     assert divergence(p, optimum(reference)) > 0.05
     if algorithm == "rloo" or not normalize:
         assert divergence(p, end_of_k3(reference)) < 0.005

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same, record_updates, warmup_then_cosine
-from models import random_model, row_logprobs
+from helpers import assert_same, host, record_updates, warmup_then_cosine
+from models import on, random_model, row_logprobs
 
-from minirlhf.arrays import NUMPY
 from minirlhf.parameters import copy, leaves
 from minirlhf.stages import pretraining
 from minirlhf.stages.pretraining import (
@@ -22,8 +21,8 @@ STREAM = np.tile([4, 5, 6, 7, 8, 9, EOS], 20)                        # always th
 CONFIG = PretrainingConfig(steps=40, batch_size=8, window=10, lr=3e-2, warmup=2)
 
 
-def fresh(seed=0, dtype="float32"):
-    return initialize(MODEL, rng=np.random.default_rng(seed), dtype=dtype)
+def fresh(backend):
+    return initialize(MODEL, rng=np.random.default_rng(0), backend=backend.name)
 
 
 def run(params, config=CONFIG, seed=0, stream=STREAM):
@@ -36,50 +35,51 @@ def test_documents_become_one_stream_with_an_end_after_each():
     assert token_stream(["a b", "c", ""], words).tolist() == [4, 5, EOS, 6, EOS, EOS]
 
 
-def test_the_loss_is_the_mean_over_every_token_but_the_first(rng):
-    params, config = random_model(vocab=14)
+def test_the_loss_is_the_mean_over_every_token_but_the_first(backend, rng):
+    params, config = random_model(backend, vocab=14)
     tokens = rng.integers(0, 14, (3, 7))
-    naive = -np.mean([row_logprobs(params, config, NUMPY, row) for row in tokens.tolist()])
-    assert float(next_token_loss(params, config, tokens)) == pytest.approx(naive, rel=1e-12)
+    naive = -np.mean([row_logprobs(params, config, backend, row) for row in tokens.tolist()])
+    loss = next_token_loss(params, config, *on(backend, tokens))
+    assert float(loss) == pytest.approx(naive, rel=1e-12)
 
 
-def test_an_untrained_model_guesses_among_the_whole_vocabulary():
-    loss = float(next_token_loss(fresh(), MODEL, STREAM[None, :10]))
-    assert loss == pytest.approx(np.log(14), abs=0.1)
+def test_an_untrained_model_guesses_among_the_whole_vocabulary(backend):
+    loss = next_token_loss(fresh(backend), MODEL, *on(backend, STREAM[None, :10]))
+    assert float(loss) == pytest.approx(np.log(14), abs=0.1)
 
 
-def test_a_stream_that_repeats_is_learnt():
-    losses = [row["loss"] for row in run(fresh())]
+def test_a_stream_that_repeats_is_learnt(backend):
+    losses = [row["loss"] for row in run(fresh(backend))]
     assert losses[0] == pytest.approx(np.log(14), abs=0.1)
     assert np.mean(losses[-3:]) < 0.5
 
 
-def test_every_leaf_moves():
-    params = fresh()
+def test_every_leaf_moves(backend):
+    params = fresh(backend)
     before = copy(params)
     run(params, PretrainingConfig(steps=2, batch_size=4, window=16, lr=1e-2, warmup=1))
     for (name, leaf), (_, old) in zip(leaves(params), leaves(before), strict=True):
         assert (leaf != old).any(), f"{name} did not move"
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not():
-    first, again, other = fresh(), fresh(), fresh()
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(backend):
+    first, again, other = fresh(backend), fresh(backend), fresh(backend)
     numbers = [run(params, seed=seed) for params, seed in ((first, 0), (again, 0), (other, 1))]
     assert numbers[0] == numbers[1] != numbers[2]
     assert_same(first.flat, again.flat)
     assert (first.flat != other.flat).any()
 
 
-def test_windows_are_pieces_of_the_stream_at_places_drawn_anew_each_step(monkeypatch):
+def test_windows_are_pieces_of_the_stream_at_places_drawn_anew_each_step(backend, monkeypatch):
     """A stream that counts: every window is consecutive, and its start tells where it lay."""
     seen = []
 
     def record(params, model, tokens):
-        seen.append(np.array(tokens))
+        seen.append(host(tokens))
         return next_token_loss(params, model, tokens % 14)
 
     monkeypatch.setattr("minirlhf.stages.pretraining.next_token_loss", record)
-    run(fresh(), PretrainingConfig(steps=30, batch_size=8, window=3), stream=np.arange(7))
+    run(fresh(backend), PretrainingConfig(steps=30, batch_size=8, window=3), stream=np.arange(7))
     for tokens in seen:
         assert tokens.shape == (8, 3)
         assert (np.diff(tokens, axis=1) == 1).all()
@@ -88,14 +88,14 @@ def test_windows_are_pieces_of_the_stream_at_places_drawn_anew_each_step(monkeyp
     assert len({tuple(row) for row in starts}) > 25
 
 
-def test_the_stream_is_not_written_to():
+def test_the_stream_is_not_written_to(backend):
     stream = STREAM.copy()
-    run(fresh(), PretrainingConfig(steps=2, window=8), stream=stream)
+    run(fresh(backend), PretrainingConfig(steps=2, window=8), stream=stream)
     assert_same(stream, STREAM)
 
 
-def test_the_learning_rate_rises_then_falls_to_a_tenth():
-    rates = [row["lr"] for row in run(fresh(), PretrainingConfig(steps=12, warmup=4, lr=1e-3,
+def test_the_learning_rate_rises_then_falls_to_a_tenth(backend):
+    rates = [row["lr"] for row in run(fresh(backend), PretrainingConfig(steps=12, warmup=4, lr=1e-3,
                                                                  window=4, batch_size=1))]
     assert rates[:5] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3])
     assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
@@ -103,26 +103,26 @@ def test_the_learning_rate_rises_then_falls_to_a_tenth():
 
 
 @pytest.mark.parametrize("length", [0, 1, 9])
-def test_a_stream_shorter_than_a_window_is_refused_with_both_sizes(length):
+def test_a_stream_shorter_than_a_window_is_refused_with_both_sizes(length, backend):
     with pytest.raises(ValueError, match=rf"the corpus has {length} tokens, a window takes 10"):
-        run(fresh(), stream=STREAM[:length])
+        run(fresh(backend), stream=STREAM[:length])
 
 
-def test_a_stream_of_one_window_is_that_window_every_time():
-    losses = [float(next_token_loss(fresh(), MODEL, STREAM[None, :10])),
-              *(row["loss"] for row in run(fresh(), PretrainingConfig(
+def test_a_stream_of_one_window_is_that_window_every_time(backend):
+    losses = [float(next_token_loss(fresh(backend), MODEL, *on(backend, STREAM[None, :10]))),
+              *(row["loss"] for row in run(fresh(backend), PretrainingConfig(
                   steps=1, batch_size=3, window=10), stream=STREAM[:10]))]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_every_update_is_given_the_learning_rate_of_its_step_and_the_limit_of_its_gradient(
-        monkeypatch):
+        backend, monkeypatch):
     """A warm-up of 4 steps to 10⁻³, then half a cosine towards a tenth of it; and what is logged
     is what was used."""
     config = PretrainingConfig(steps=12, warmup=4, lr=1e-3, window=4, batch_size=2,
                                max_grad_norm=0.37)
     given = record_updates(monkeypatch, pretraining)
-    rows = run(fresh(), config)
+    rows = run(fresh(backend), config)
     assert [lr for _, lr, _ in given] == [row["lr"] for row in rows] == pytest.approx(
         warmup_then_cosine(12, 1e-3, 4), rel=1e-12)
     assert {limit for *_, limit in given} == {0.37}

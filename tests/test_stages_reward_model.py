@@ -4,10 +4,10 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same, record_updates, warmup_then_cosine
+from helpers import assert_close, assert_same, host, record_updates, warmup_then_cosine
 from hypothesis import given
 from hypothesis import strategies as st
-from models import random_model
+from models import on, random_model
 
 from minirlhf.autograd import value_and_grad
 from minirlhf.parameters import copy, leaves
@@ -39,9 +39,9 @@ GROUPS = [
 ]
 
 
-def fresh(dtype="float32"):
+def fresh(backend):
     rng = np.random.default_rng(0)
-    return with_scalar_head(initialize(MODEL, rng=rng, dtype=dtype), rng=rng)
+    return with_scalar_head(initialize(MODEL, rng=rng, backend=backend.name), rng=rng)
 
 
 def run(params, config, groups=GROUPS, seed=0):
@@ -49,16 +49,21 @@ def run(params, config, groups=GROUPS, seed=0):
             for row in train(params, MODEL, groups, config, seed=seed)]
 
 
-def score_of(params, config, row):
+def score_of(params, config, backend, row):
     """The score of one row by itself, unpadded."""
-    return float(scores(params, config, np.array([row]))[0])
+    return float(scores(params, config, *on(backend, np.array([row])))[0])
 
 
-def naive_loss(params, config, groups):
+def collated(backend, groups):
+    tokens, mask, pairs = collate(groups)
+    return *on(backend, tokens, mask), {n: backend.asarray(p) for n, p in pairs.items()}
+
+
+def naive_loss(params, config, backend, groups):
     """The mean over prompts of the mean over their pairs of softplus(−(s_c − s_r))."""
     of_prompts = []
     for group in groups:
-        s = [score_of(params, config, row) for row in group.rows]
+        s = [score_of(params, config, backend, row) for row in group.rows]
         of_prompts.append(np.mean([np.log1p(np.exp(-(s[c] - s[r]))) for c, r in group.pairs]))
     return np.mean(of_prompts)
 
@@ -113,10 +118,11 @@ def test_collating_moves_pairs_to_their_rows_and_sorts_them_by_their_number():
 
 # --- the loss ------------------------------------------------------------------------------------
 
-def test_the_articles_example(monkeypatch):
+def test_the_articles_example(backend, monkeypatch):
     """Score(A) = 2.4, Score(B) = −1.1: −log σ(3.5) = 0.0297."""
-    monkeypatch.setattr(reward_model, "scores", lambda *_: np.array([2.4, -1.1]))
-    loss = comparison_loss({}, MODEL, None, None, {1: np.array([[0, 1]])}, 1)
+    monkeypatch.setattr(reward_model, "scores", lambda *_: backend.asarray(np.array([2.4, -1.1])))
+    (pair,) = on(backend, np.array([[0, 1]]))
+    loss = comparison_loss({}, MODEL, None, None, {1: pair}, 1)
     assert float(loss) == pytest.approx(0.0297504, abs=1e-7)
 
 
@@ -132,52 +138,53 @@ def test_rows_longer_than_the_context_are_cut_at_their_end():
     assert cut.pairs == [(0, 1), (0, 2)]
 
 
-def test_each_prompt_counts_once_by_hand(monkeypatch):
+def test_each_prompt_counts_once_by_hand(backend, monkeypatch):
     """One prompt with gaps 0 and 0, one with gap 3: (log 2 + softplus(−3))/2, not a third each."""
-    monkeypatch.setattr(reward_model, "scores", lambda *_: np.array([1.0, 1.0, 5.0, 2.0]))
-    pairs = {1: np.array([[2, 3]]), 2: np.array([[0, 1], [1, 0]])}
-    loss = comparison_loss({}, MODEL, None, None, pairs, 2)
+    score, one, two = on(backend, np.array([1.0, 1.0, 5.0, 2.0]), np.array([[2, 3]]),
+                         np.array([[0, 1], [1, 0]]))
+    monkeypatch.setattr(reward_model, "scores", lambda *_: score)
+    loss = comparison_loss({}, MODEL, None, None, {1: one, 2: two}, 2)
     assert float(loss) == pytest.approx((np.log(2) + np.log1p(np.exp(-3))) / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("groups", [GROUPS, GROUPS[:1], GROUPS[1:], GROUPS[::-1]],
                          ids=["all", "one", "two", "reversed"])
-def test_the_loss_is_a_mean_over_prompts_of_means_over_pairs(groups):
-    params, config = random_model(vocab=14, scalar_head=True)
-    tokens, mask, pairs = collate(groups)
-    loss = comparison_loss(params, config, tokens, mask, pairs, len(groups))
-    assert float(loss) == pytest.approx(naive_loss(params, config, groups), rel=1e-12)
+def test_the_loss_is_a_mean_over_prompts_of_means_over_pairs(groups, backend):
+    params, config = random_model(backend, vocab=14, scalar_head=True)
+    loss = comparison_loss(params, config, *collated(backend, groups), len(groups))
+    assert float(loss) == pytest.approx(naive_loss(params, config, backend, groups), rel=1e-12)
 
 
-def test_parts_of_a_step_add_up():
-    params, config = random_model(vocab=14, scalar_head=True)
+def test_parts_of_a_step_add_up(backend):
+    params, config = random_model(backend, vocab=14, scalar_head=True)
     grad = value_and_grad(comparison_loss)
-    whole, grads = grad(params, config, *collate(GROUPS), 3)
-    parts = [grad(params, config, *collate(part), 3) for part in (GROUPS[:1], GROUPS[1:])]
+    whole, grads = grad(params, config, *collated(backend, GROUPS), 3)
+    parts = [grad(params, config, *collated(backend, part), 3)
+             for part in (GROUPS[:1], GROUPS[1:])]
     assert_close(parts[0][0] + parts[1][0], whole, rtol=1e-12)
     assert_close(parts[0][1].flat + parts[1][1].flat, grads.flat, rtol=1e-9, atol=1e-13)
 
 
 # --- training ------------------------------------------------------------------------------------
 
-def test_the_first_step_of_training_reports_the_naive_loss():
-    params, config = random_model(vocab=14, scalar_head=True)
-    wanted = naive_loss(params, config, GROUPS)
+def test_the_first_step_of_training_reports_the_naive_loss(backend):
+    params, config = random_model(backend, vocab=14, scalar_head=True)
+    wanted = naive_loss(params, config, backend, GROUPS)
     first = next(train(params, config, GROUPS, RewardModelConfig(batch_size=3), seed=0))
     assert float(first["loss"]) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_the_last_batch_of_a_pass_counts_its_own_prompts():
+def test_the_last_batch_of_a_pass_counts_its_own_prompts(backend):
     """Three prompts in batches of two: the second batch has one prompt, and its loss is of one."""
-    params, config = random_model(vocab=14, scalar_head=True)
-    single = {round(naive_loss(params, config, [g]), 9) for g in GROUPS}
+    params, config = random_model(backend, vocab=14, scalar_head=True)
+    single = {round(naive_loss(params, config, backend, [g]), 9) for g in GROUPS}
     steps = train(params, config, GROUPS, RewardModelConfig(batch_size=2, lr=1e-12), seed=0)
     next(steps)
     assert round(float(next(steps)["loss"]), 9) in single
 
 
-def test_preferences_are_learnt():
-    params = fresh()
+def test_preferences_are_learnt(backend):
+    params = fresh(backend)
     consistent = [Group(g.rows, [(c, r) for c, r in g.pairs if c < r] or g.pairs) for g in GROUPS]
     losses = [row["loss"] for row in run(params, RewardModelConfig(steps=60, batch_size=3, lr=1e-2,
                                                                    warmup=2), consistent)]
@@ -185,8 +192,8 @@ def test_preferences_are_learnt():
     assert accuracy(params, MODEL, consistent).tolist() == [1, 1, 1]
 
 
-def test_every_leaf_moves():
-    params = fresh()
+def test_every_leaf_moves(backend):
+    params = fresh(backend)
     before = copy(params)
     rows = [[USER, *range(4, 13), BOT, 6, 7, 8, 9, EOS], [USER, *range(4, 13), BOT, 9, EOS]]
     run(params, RewardModelConfig(steps=2, lr=1e-2, warmup=1), [Group(rows, [(0, 1)])])
@@ -197,8 +204,8 @@ def test_every_leaf_moves():
             assert (leaf != old).any(), f"{name} did not move"
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not():
-    first, again, other = fresh(), fresh(), fresh()
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(backend):
+    first, again, other = fresh(backend), fresh(backend), fresh(backend)
     config = RewardModelConfig(steps=4, batch_size=2)
     numbers = [run(params, config, seed=seed)
                for params, seed in ((first, 0), (again, 0), (other, 1))]
@@ -207,25 +214,25 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     assert (first.flat != other.flat).any()
 
 
-def test_comparisons_are_not_modified():
+def test_comparisons_are_not_modified(backend):
     groups = deepcopy(GROUPS)
-    run(fresh(), RewardModelConfig(steps=2, batch_size=2), groups)
+    run(fresh(backend), RewardModelConfig(steps=2, batch_size=2), groups)
     assert groups == GROUPS
 
 
 def test_every_update_is_given_the_learning_rate_of_its_step_and_the_limit_of_its_gradient(
-        monkeypatch):
+        backend, monkeypatch):
     config = RewardModelConfig(steps=9, warmup=3, lr=2e-3, batch_size=2, max_grad_norm=0.37)
     given = record_updates(monkeypatch, reward_model)
-    rows = run(fresh(), config)
+    rows = run(fresh(backend), config)
     assert [lr for _, lr, _ in given] == [row["lr"] for row in rows] == pytest.approx(
         warmup_then_cosine(9, 2e-3, 3), rel=1e-12)
     assert {limit for *_, limit in given} == {0.37}
 
 
-def test_no_comparison_is_refused():
+def test_no_comparison_is_refused(backend):
     with pytest.raises(ValueError, match="at least one comparison"):
-        run(fresh(), RewardModelConfig(), groups=[])
+        run(fresh(backend), RewardModelConfig(), groups=[])
 
 
 @pytest.mark.parametrize("setting", ["steps", "batch_size", "lr", "max_grad_norm"])
@@ -237,20 +244,20 @@ def test_settings_that_are_not_positive_are_refused_by_name(setting, number):
 
 # --- accuracy ------------------------------------------------------------------------------------
 
-def test_accuracy_by_hand(monkeypatch):
+def test_accuracy_by_hand(backend, monkeypatch):
     """Of the first prompt's three pairs one is right and one a tie: (1 + ½)/3; the second's is
     wrong.  The mean counts each prompt once: (½ + 0)/2."""
     monkeypatch.setattr(reward_model, "score_replies",
-                        lambda params, model, rows: np.array([1.0, 2.0, 1.0, 7.0, 8.0]))
+                        lambda *_: backend.asarray(np.array([1.0, 2.0, 1.0, 7.0, 8.0])))
     groups = [Group([[4]] * 3, [(0, 1), (1, 2), (0, 2)]), Group([[4]] * 2, [(0, 1)])]
     assert accuracy({}, MODEL, groups).tolist() == [0.5, 0.0]
 
 
-def test_accuracy_counts_the_pairs_that_the_scores_order_as_people_did():
-    params, config = random_model(vocab=14, scalar_head=True)
+def test_accuracy_counts_the_pairs_that_the_scores_order_as_people_did(backend):
+    params, config = random_model(backend, vocab=14, scalar_head=True)
     wanted = []
     for group in GROUPS:
-        s = [score_of(params, config, row) for row in group.rows]
+        s = [score_of(params, config, backend, row) for row in group.rows]
         wanted.append(np.mean([s[c] > s[r] for c, r in group.pairs]))
     assert_close(accuracy(params, config, GROUPS), np.array(wanted))
     swapped = [Group(g.rows, [(r, c) for c, r in g.pairs]) for g in GROUPS]
@@ -267,29 +274,30 @@ def test_a_judge_of_length_by_hand():
 
 # --- normalisation -------------------------------------------------------------------------------
 
-@given(st.floats(-5, 5), st.floats(0.05, 20), st.integers(0, 9))
-def test_normalising_subtracts_the_mean_and_then_divides_by_the_deviation(mean, deviation, seed):
+@given(mean=st.floats(-5, 5), deviation=st.floats(0.05, 20), seed=st.integers(0, 9))
+def test_normalising_subtracts_the_mean_and_then_divides_by_the_deviation(backend, mean, deviation,
+                                                                          seed):
     """On any input, also inputs whose scores the mean and deviation were not taken from."""
-    params, config = random_model(vocab=14, scalar_head=True, seed=seed)
-    rows = np.random.default_rng(seed).integers(0, 14, (6, 9))
+    params, config = random_model(backend, vocab=14, scalar_head=True, seed=seed)
+    (rows,) = on(backend, np.random.default_rng(seed).integers(0, 14, (6, 9)))
     before = scores(params, config, rows)
     normalize(params, mean, deviation)
     assert_close(scores(params, config, rows), (before - mean) / deviation, rtol=1e-10,
                  atol=1e-10)
 
 
-def test_normalised_replies_have_mean_0_and_deviation_1_in_the_same_order():
-    params, config = random_model(vocab=14, scalar_head=True)
+def test_normalised_replies_have_mean_0_and_deviation_1_in_the_same_order(backend):
+    params, config = random_model(backend, vocab=14, scalar_head=True)
     rows = [row for group in GROUPS for row in group.rows]
-    before = score_replies(params, config, rows)
+    before = host(score_replies(params, config, rows))
     normalize(params, float(before.mean()), float(before.std()))
-    after = score_replies(params, config, rows)
+    after = host(score_replies(params, config, rows))
     assert abs(after.mean()) < 1e-10 and abs(after.std() - 1) < 1e-10
     assert (np.argsort(after) == np.argsort(before)).all()
 
 
-def test_normalising_touches_the_head_and_the_last_bias_only():
-    params, _ = random_model(vocab=14, scalar_head=True)
+def test_normalising_touches_the_head_and_the_last_bias_only(backend):
+    params, _ = random_model(backend, vocab=14, scalar_head=True)
     before = copy(params)
     normalize(params, 0.7, 2.0)
     changed = [name for (name, leaf), (_, old) in zip(leaves(params), leaves(before), strict=True)
@@ -298,8 +306,8 @@ def test_normalising_touches_the_head_and_the_last_bias_only():
 
 
 @pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan")])
-def test_a_deviation_that_is_not_positive_is_refused_and_nothing_changes(deviation):
-    params, _ = random_model(vocab=14, scalar_head=True)
+def test_a_deviation_that_is_not_positive_is_refused_and_nothing_changes(deviation, backend):
+    params, _ = random_model(backend, vocab=14, scalar_head=True)
     before = params.flat.copy()
     with pytest.raises(ValueError, match="scores all replies the same"):
         normalize(params, 0.0, deviation)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from math import inf, sqrt
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from helpers import assert_same
 from hypothesis import given
 from hypothesis import strategies as st
+from models import disturb
 
 from minirlhf import pipeline
 from minirlhf.parameters import copy
 from minirlhf.rollout import Models
+from minirlhf.run import Run
 from minirlhf.run_folder import open_run
 from minirlhf.watching import (
     BANDS,
@@ -271,10 +274,11 @@ def test_without_gold_at_first_and_single_prompts_a_watcher_stays_silent():
 
 # --- in a run ------------------------------------------------------------------------------------
 
-def test_a_look_asks_with_the_same_random_numbers_and_moves_nothing(made_once, tmp_path):
+def test_a_look_asks_with_the_same_random_numbers_and_moves_nothing(backend, made_once, tmp_path):
     """An unchanged policy gives the same numbers; one that moved does not; no model is written to,
     and no global random state."""
     run = open_run(shutil.copytree(made_once, tmp_path / "copy"))
+    run = Run(run.folder, replace(run.config, backend=backend.name))
     names = ("policy", "reward", "sft")
     policy, reward, sft = map(run.load, names)
     models = Models(policy, None, reward, sft)
@@ -288,7 +292,7 @@ def test_a_look_asks_with_the_same_random_numbers_and_moves_nothing(made_once, t
     for params, was in zip((policy, reward, sft), before, strict=True):
         assert_same(params.flat, was.flat)
     assert str(np.random.get_state()) == numpys
-    policy.flat += 0.3 * np.random.default_rng(0).standard_normal(policy.flat.shape).astype("f4")
+    disturb(policy, 0.3, seed=0)
     assert watcher.look(2 * run.config.watch.every)["kl"] != first["kl"]
     report = json.loads((tmp_path / "copy" / "policy-best" / "best.json").read_text())
     assert report["by"] == "gold" and report["value"] >= first["gold"]

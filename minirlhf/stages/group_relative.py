@@ -35,7 +35,7 @@ from typing import Literal
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module, to_host
+from minirlhf.arrays import Array, array_module, numbers_on_host, to_host
 from minirlhf.clipped_surrogate import clipped_surrogate_loss
 from minirlhf.group_advantage import group_advantages, leave_one_out_advantages
 from minirlhf.kl_penalty import kl_estimate, penalized_objective
@@ -133,19 +133,19 @@ def train(models: Models, model: ModelConfig,
         lr = cosine_schedule(step, config.steps, config.lr_policy)
         loss, extra = (policy_loss, ()) if group.kl == "reward" else (policy_loss_with_kl, (beta,))
         updates = []
-        for rows in minibatches(config, rng):
-            count = int(lengths[rows].sum())
-            rows = array_module(advantages).asarray(rows)
+        for rows, count in minibatches(rollout, lengths, config, rng):
             updates.append(update(loss, models.policy, state["policy"], lr, config.max_grad_norm,
                                   model, rollout[rows], advantages[rows], config, count, *extra))
-        numbers = rollout_numbers(rollout, beta) | update_numbers(updates, ("policy",))
-        numbers |= {"group_spread": group_spread(rollout, group.size),
-                    "clip_fraction": clip_fraction(models.policy, model, rollout, config)}
+        [numbers] = numbers_on_host([{
+            **rollout_numbers(rollout, beta, int(lengths.sum())),
+            **update_numbers(updates, ("policy",)),
+            "group_spread": group_spread(rollout, group.size),
+            "clip_fraction": clip_fraction(models.policy, model, rollout, config)}])
         state["beta"] = next_beta(beta, numbers["kl"], config)
         state["step"] += 1
         yield numbers
 
 
-def group_spread(rollout: Rollout, size: int) -> float:
+def group_spread(rollout: Rollout, size: int) -> Array:
     """The mean over groups of their scores' sample deviation: what there is to be compared."""
-    return float(rollout.scores.reshape(-1, size).std(axis=1, ddof=1).mean())
+    return rollout.scores.reshape(-1, size).std(axis=1, ddof=1).mean()

@@ -91,10 +91,18 @@ def policy_loss(params, model: ModelConfig, batch: Rollout, advantages: Array, c
                                   config.clip_ratio, count)
 
 
-def minibatches(config: PPOConfig, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Row numbers of each minibatch: every epoch a new order, cut into equal parts."""
-    for _ in range(config.epochs):
-        yield from np.split(rng.permutation(config.batch_size), config.minibatches)
+def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
+                rng: np.random.Generator) -> Iterator[tuple[Array, int]]:
+    """(row numbers, response tokens) of each minibatch: every epoch a new order, cut into equal
+    parts.
+
+    lengths (B,): of the responses, on the host, so that nobody waits for a device to count.  All
+    row numbers are uploaded at once.
+    """
+    orders = np.concatenate([rng.permutation(config.batch_size).reshape(config.minibatches, -1)
+                             for _ in range(config.epochs)])
+    counts = lengths[orders].sum(axis=1).tolist()
+    yield from zip(array_module(rollout.mask).asarray(orders), counts, strict=True)
 
 
 def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
@@ -104,21 +112,20 @@ def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
     return adaptive_beta(beta, kl, config.target_kl, config.kl_horizon, config.batch_size)
 
 
-# --- what a step is watched by: docs/logged_numbers.md -------------------------------------------
+# --- what a step is watched by: docs/logged_numbers.md; numbers are arrays of shape () -----------
 
-def rollout_numbers(rollout: Rollout, beta: float) -> dict[str, float]:
-    """The rollout in numbers, before its updates.
+def rollout_numbers(rollout: Rollout, beta: float, count: int | None = None) -> dict:
+    """The rollout in numbers, before its updates.  count: its response tokens, if known.
 
     score: mean reward-model score.  kl: mean over replies of Σ_t log π/π_ref, in nats.
     objective: score − β·kl, the article's.  entropy: −mean log π of the sampled tokens, in nats.
     length in tokens.
     """
     mask = rollout.mask
-    score = float(rollout.scores.mean())
-    kl = float(reply_kl(rollout).mean())
+    score, kl = rollout.scores.mean(), reply_kl(rollout).mean()
     return {"score": score, "kl": kl, "objective": penalized_objective(score, kl, beta),
-            "beta": beta, "length": float(mask.sum(axis=1).mean()),
-            "entropy": float(masked_mean(-rollout.logprobs, mask))}
+            "beta": beta, "length": mask.sum(axis=1).mean(),
+            "entropy": masked_mean(-rollout.logprobs, mask, count)}
 
 
 def reply_kl(rollout: Rollout) -> Array:
@@ -127,17 +134,17 @@ def reply_kl(rollout: Rollout) -> Array:
     return array_module(k1).where(rollout.mask, k1, 0).sum(axis=1)
 
 
-def update_numbers(updates: Sequence[tuple], models: Sequence[str]) -> dict[str, float]:
+def update_numbers(updates: Sequence[tuple], models: Sequence[str]) -> dict:
     """Losses and gradient norms (before clipping), averaged over the updates of a step.
 
     An update is (loss, norm) of each of the models in turn.
     """
     names = [f"{model}_{what}" for model in models for what in ("loss", "grad_norm")]
-    return {name: float(sum(column)) / len(updates)
+    return {name: sum(column) / len(updates)
             for name, column in zip(names, zip(*updates, strict=True), strict=True)}
 
 
-def clip_fraction(policy, model: ModelConfig, rollout: Rollout, config: PPOConfig) -> float:
+def clip_fraction(policy, model: ModelConfig, rollout: Rollout, config: PPOConfig) -> Array:
     """The share of sampled tokens whose ratio π/π_old has left [1 − ε, 1 + ε] after the updates.
 
     The article: "PPO uses a clip ratio (usually around 0.2) which limits how much the new policy
@@ -148,4 +155,4 @@ def clip_fraction(policy, model: ModelConfig, rollout: Rollout, config: PPOConfi
     xp = array_module(logprobs)
     ratio = xp.exp(xp.where(rollout.mask, logprobs - rollout.logprobs, 0))
     outside = abs(ratio - 1) > config.clip_ratio
-    return float(outside.sum() / rollout.mask.sum())
+    return outside.sum() / rollout.mask.sum()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module, to_host
+from minirlhf.arrays import Array, numbers_on_host, to_host
 from minirlhf.clipped_surrogate import clipped_value_loss
 from minirlhf.gae import gae, whiten
 from minirlhf.kl_penalty import penalized_rewards
@@ -79,26 +79,30 @@ def train(models: Models, model: ModelConfig,
         lr_policy, lr_value = (cosine_schedule(step, config.steps, lr)
                                for lr in (config.lr_policy, config.lr_value))
         updates = []
-        for rows in minibatches(config, rng):
-            count = int(lengths[rows].sum())
-            rows = array_module(advantages).asarray(rows)
+        for rows, count in minibatches(rollout, lengths, config, rng):
             batch = rollout[rows]
             updates.append((
                 *update(policy_loss, models.policy, state["policy"], lr_policy,
                         config.max_grad_norm, model, batch, advantages[rows], config, count),
                 *update(value_loss, models.value, state["value"], lr_value,
                         config.max_grad_norm, model, batch, returns[rows], config, count)))
-        numbers = rollout_numbers(rollout, beta) | update_numbers(updates, ("policy", "value"))
-        numbers |= {"explained_variance": explained_variance(rollout, returns),
-                    "clip_fraction": clip_fraction(models.policy, model, rollout, config)}
+        tokens = int(lengths.sum())
+        [numbers] = numbers_on_host([{
+            **rollout_numbers(rollout, beta, tokens),
+            **update_numbers(updates, ("policy", "value")),
+            "explained_variance": explained_variance(rollout, returns, tokens),
+            "clip_fraction": clip_fraction(models.policy, model, rollout, config)}])
         state["beta"] = next_beta(beta, numbers["kl"], config)
         state["step"] += 1
         yield numbers
 
 
-def explained_variance(rollout: Rollout, returns: Array) -> float:
-    """The share of the returns' variance that the values foresaw, 1 − Var(G − V)/Var(G)."""
-    def variance(x: Array) -> Array:
-        return masked_mean((x - masked_mean(x, rollout.mask)) ** 2, rollout.mask)
+def explained_variance(rollout: Rollout, returns: Array, count: int | None = None) -> Array:
+    """The share of the returns' variance that the values foresaw, 1 − Var(G − V)/Var(G).
 
-    return float(1 - variance(returns - rollout.values) / (variance(returns) + 1e-8))
+    count: the response tokens of the rollout, if known.
+    """
+    def variance(x: Array) -> Array:
+        return masked_mean((x - masked_mean(x, rollout.mask, count)) ** 2, rollout.mask, count)
+
+    return 1 - variance(returns - rollout.values) / (variance(returns) + 1e-8)

@@ -1,0 +1,249 @@
+"""The package on trial: its functions against every test of its own conventions.
+
+The expected results come from the witness, which knows nothing of the functions called here.
+"""
+
+import numpy as np
+import pytest
+
+from minirlhf import (
+    bradley_terry,
+    clipped_surrogate,
+    dpo,
+    gae,
+    group_advantage,
+    kl_penalty,
+    ops,
+    optimizer,
+    sft,
+    tokens,
+)
+from minirlhf.autograd import value_and_grad
+from minirlhf.conformance.vectors import departs, functions, load
+
+
+def step_mean(losses, mask, count=None, micro_batches=None, length=None):
+    """Micro-batch means over the step's count, added up: the package's way to cut a step."""
+    count = count or int(mask.sum())
+    ends = np.cumsum(micro_batches if micro_batches is not None else [len(mask)])
+    return sum(ops.masked_mean(ops.index(losses, slice(int(end - size), int(end))),
+                               mask[end - size:end], count)
+               for end, size in zip(ends, np.diff(ends, prepend=0), strict=True))
+
+
+def sft_step(logprobs, mask, count=None, micro_batches=None):
+    if micro_batches is None:
+        return sft.sft_loss(logprobs, mask, count)
+    return step_mean(-logprobs, mask, None, micro_batches)
+
+
+def mean_kl(logprobs, old_logprobs, ref_logprobs, mask, count=None, estimator="k3"):
+    k = kl_penalty.kl_estimate(ops.where(mask, logprobs, 0), np.where(mask, ref_logprobs, 0),
+                               estimator)
+    return ops.masked_mean(k, mask, count)
+
+
+def controller(beta, logprobs, ref_logprobs, mask, target_kl, horizon):
+    k = np.where(mask, logprobs - ref_logprobs, 0)
+    return kl_penalty.adaptive_beta(beta, k.sum(axis=1).mean(), target_kl, horizon, len(mask))
+
+
+def adamw(params, grads, **numbers):
+    """The parameters after each step."""
+    state, after = optimizer.adamw_state(params), []
+    params = params.copy()
+    for g in grads:
+        params, state = optimizer.adamw_step(params, g, state, **numbers)
+        after.append(params.copy())
+    return np.stack(after)
+
+
+def best_of(scores, best):
+    """Every other reply of a row against its best."""
+    n, k = scores.shape
+    flat = ops.reshape(scores, (n * k, 1))
+
+    def pick(columns):
+        ids = np.repeat(np.arange(n), k - 1) * k + columns
+        return ops.reshape(ops.embedding(flat, ids), (-1,))
+    others = np.concatenate([np.delete(np.arange(k), b) for b in best])
+    return bradley_terry.bradley_terry_loss(pick(np.repeat(best, k - 1)), pick(others))
+
+
+def at_last_tokens(chosen_scores, rejected_scores, chosen_tokens, rejected_tokens, chosen_mask,
+                   rejected_mask):
+    def last(scores, mask):
+        return ops.sum(ops.where(tokens.last_token(mask), scores, 0), axis=1)
+    return bradley_terry.bradley_terry_loss(last(chosen_scores, chosen_mask),
+                                            last(rejected_scores, rejected_mask))
+
+
+def bradley_terry_pairs(score_chosen, score_rejected, margin=0.0, count=None):
+    return bradley_terry.bradley_terry_loss(score_chosen, score_rejected, margin, count)
+
+
+def grouped(scores, group_size, deviation):
+    return group_advantage.group_advantages(scores, group_size, normalize=deviation != "none")
+
+
+OURS = {
+    "adamw_step": adamw,
+    "adaptive_beta": kl_penalty.adaptive_beta,
+    "aggregate_loss": step_mean,
+    "best_of_loss": best_of,
+    "bradley_terry_loss": bradley_terry_pairs,
+    "clip_by_global_norm": optimizer.clip_by_global_norm,
+    "clipped_surrogate_loss": clipped_surrogate.clipped_surrogate_loss,
+    "clipped_value_loss": clipped_surrogate.clipped_value_loss,
+    "dpo_loss": dpo.dpo_loss,
+    "entropy": lambda logits, mask, temperature=None, count=None: clipped_surrogate.entropy(
+        logits if temperature is None else logits / temperature, mask, count),
+    "exact_kl": kl_penalty.exact_kl,
+    "gae": gae.gae,
+    "group_advantages": grouped,
+    "kl_controller": controller,
+    "kl_estimate": kl_penalty.kl_estimate,
+    "kl_loss": mean_kl,
+    "leave_one_out_advantages": group_advantage.leave_one_out_advantages,
+    "penalized_rewards": kl_penalty.penalized_rewards,
+    "per_token_preference_loss": at_last_tokens,
+    "position_ids": tokens.position_ids,
+    "score_index": lambda mask, **_: tokens.last_token(mask).argmax(axis=1),
+    "sft_loss": sft_step,
+    "token_logprobs": tokens.token_logprobs,
+    "whiten": lambda x, mask, shift_mean, minibatches=None: gae.whiten(x, mask, shift_mean),
+}
+CASES = [(name, group, test) for name in functions() for group in load(name).groups if group.core
+         for test in group.tests]
+
+
+def in_precision(x, dtype):
+    """Arrays of floats in another precision; everything else as it is."""
+    if isinstance(x, dict):
+        return {name: in_precision(inner, dtype) for name, inner in x.items()}
+    return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+
+
+def outcome(function, file, group, test, dtype="float64"):
+    """(values, gradients) by name; gradients through the autograd engine, None if not wanted."""
+    inputs = in_precision(file.call(group, test), dtype)
+
+    def named(out):
+        out = out if isinstance(out, tuple) else (out,)
+        return dict(zip([result.name for result in file.results], out, strict=True))
+    values = named(function(**inputs))
+    if test.expected.gradients is None:
+        return values, None
+    weights = in_precision(test.expected.cotangent, dtype)
+
+    def weighted(params):
+        out = named(function(**(inputs | params)))
+        if weights is None:
+            (loss,) = out.values()
+            return loss
+        return sum((ops.sum(out[name] * weights[name]) for name in out), start=0.0)
+    params = {name: inputs[name] for name in test.expected.gradients}
+    return values, value_and_grad(weighted)(params)[1]
+
+
+def faults(function, file, group, test, tolerance, dtype="float64"):
+    values, gradients = outcome(function, file, group, test, dtype)
+    parts = [(values, test.expected.values), (gradients or {}, test.expected.gradients or {})]
+    return [name for got, wanted in parts for name in wanted
+            if departs(got[name], wanted[name], tolerance)]
+
+
+def test_every_file_with_a_core_group_is_answered_by_a_function_of_ours():
+    assert set(OURS) == {name for name, _, _ in CASES}
+
+
+@pytest.mark.parametrize("name, group, test", CASES, ids=[test.id for _, _, test in CASES])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_ours_does_as_the_witness_says(name, group, test):
+    assert faults(OURS[name], load(name), group, test, test.tolerance) == []
+
+
+@pytest.mark.parametrize("function", OURS)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_ours_does_so_in_float32_where_that_can_tell(function):
+    assert [test.id for name, group, test in CASES if name == function and test.float32 is not None
+            and faults(OURS[name], load(name), group, test, test.float32, "float32")] == []
+
+
+# --- mistakes in our functions are told by name --------------------------------------------------
+
+def plain_policy_loss(logprobs, old_logprobs, advantages, mask, clip_ratio=0.2, count=None):
+    """The clipped ratio alone, in NumPy."""
+    ratio = np.exp((logprobs - old_logprobs)[mask]).clip(1 - clip_ratio, 1 + clip_ratio)
+    return -(ratio * advantages[mask]).sum() / (count or mask.sum())
+
+
+def grouped_and_whitened(scores, group_size, deviation):
+    a = grouped(scores, group_size, deviation)
+    return (a - a.mean()) / (a.std() + 1e-8)
+
+
+WRONG = [                                       # (function, the mistake, ours with the mistake)
+    ("gae", "masked-after-the-recursion", lambda mask, **x: gae.gae(mask=mask >= 0, **x)),
+    ("gae", "mask-multiplied", lambda rewards, values, mask, **x: gae.gae(
+        rewards * mask, values * mask, mask >= 0, **x)),
+    ("clipped_surrogate_loss", "policy-loss-sign",
+     lambda **x: -clipped_surrogate.clipped_surrogate_loss(**x)),
+    ("clipped_surrogate_loss", "ratio-inverted",
+     lambda logprobs, old_logprobs, **x: clipped_surrogate.clipped_surrogate_loss(
+         old_logprobs, logprobs, **x)),
+    ("clipped_surrogate_loss", "clip-without-min", plain_policy_loss),
+    ("clipped_surrogate_loss", "pads-in-the-mean",
+     lambda mask, count=None, **x: clipped_surrogate.clipped_surrogate_loss(
+         mask=mask, count=count or mask.size, **x)),
+    ("clipped_value_loss", "half-missing",
+     lambda **x: 2 * clipped_surrogate.clipped_value_loss(**x)),
+    ("penalized_rewards", "kl-direction-swapped",
+     lambda logprobs, ref_logprobs, **x: kl_penalty.penalized_rewards(
+         logprobs=ref_logprobs, ref_logprobs=logprobs, **x)),
+    ("token_logprobs", "temperature-ignored",
+     lambda temperature, **x: tokens.token_logprobs(**x)),
+    ("bradley_terry_loss", "preference-swapped",
+     lambda score_chosen, score_rejected, **x: bradley_terry_pairs(
+         score_rejected, score_chosen, **x)),
+    ("dpo_loss", "reference-missing",
+     lambda ref_chosen, ref_rejected, **x: dpo.dpo_loss(
+         ref_chosen=0 * ref_chosen, ref_rejected=0 * ref_rejected, **x)),
+    ("adamw_step", "betas-swapped",
+     lambda beta1, beta2, **x: adamw(beta1=beta2, beta2=beta1, **x)),
+    ("group_advantages", "whitened-again", grouped_and_whitened),
+    ("leave_one_out_advantages", "own-score-in-the-baseline",
+     lambda **x: group_advantage.group_advantages(normalize=False, **x)),
+    ("whiten", "shift-mean-ignored",
+     lambda x, mask, shift_mean, minibatches=None: gae.whiten(x, mask)),
+    ("score_index", "pad-id-unknown", lambda mask, **_: np.full(len(mask), mask.shape[1] - 1)),
+]
+
+
+def named(function, wrong) -> set[str]:
+    """Of the mistakes that agree with a function wherever a test of ours has them, those that do so
+    most often."""
+    file, agrees = load(function), {}
+    for group in (group for group in file.groups if group.core):
+        for test in group.tests:
+            got = wrong(**file.call(group, test))
+            got = got if isinstance(got, tuple) else (got,)
+            for flag, outcome in test.mistakes.items():
+                if outcome.gradients is None:
+                    same = not any(departs(y, outcome.values[result.name], test.tolerance)
+                                   for y, result in zip(got, file.results, strict=True))
+                    agrees.setdefault(flag, []).append(same)
+    counts = {flag: len(same) for flag, same in agrees.items() if all(same)}
+    return {flag for flag, count in counts.items() if count == max(counts.values())}
+
+
+@pytest.mark.parametrize("function, flag, wrong", WRONG, ids=[flag for _, flag, _ in WRONG])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_mistake_in_our_function_is_told_by_its_name(function, flag, wrong):
+    assert named(function, wrong) == {flag}
+
+
+@pytest.mark.parametrize("function", OURS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_our_function_itself_is_given_no_mistake(function):
+    assert named(function, OURS[function]) == set()
