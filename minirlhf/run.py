@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -177,7 +178,8 @@ class Run:
 
         if state["step"] == 0:
             look_after(0)
-        with tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar:
+        with (tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar,
+              closing(log)):
             for step, row in enumerate(numbers, start=state["step"]):
                 log.add(step, row)
                 look_after(step + 1)

@@ -18,7 +18,7 @@ AT_ONCE = 10                    # steps whose numbers leave a device together
 
 
 class StepLog:
-    """Rows {"stage", "step", …}, added one by one.
+    """Rows {"stage", "step", …}, added one by one; `closing` it logs what an exception cut off.
 
     path    metrics.jsonl
     part    under which name the rows stand
@@ -56,3 +56,5 @@ class StepLog:
         append_jsonl(self.path, good)
         if problem is not None:
             raise FloatingPointError(problem)
+
+    close = write

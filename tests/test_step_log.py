@@ -1,5 +1,7 @@
 """The log of steps: every step's numbers, in order, and few transfers from a device."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,3 +85,10 @@ def test_a_number_that_is_not_finite_stops_at_its_step_and_the_good_ones_are_log
             log.add(step, {"norm": 1.0, "loss": number(backend, loss)})
         log.write()
     assert [row["step"] for row in rows_of(log.path)] == [0, 1]
+
+
+def test_what_waits_is_logged_when_something_else_goes_wrong(tmp_path):
+    with pytest.raises(MemoryError), closing(StepLog(tmp_path / "log", "SFT")) as log:
+        log.add(0, {"loss": number(STRICT, 0.5)})
+        raise MemoryError
+    assert [row["step"] for row in rows_of(log.path)] == [0]
