@@ -5,7 +5,7 @@ tensors; its gradients are those of torch's autograd.  It may also hold
 
     PRESETS    the names under which the groups' `systems` list what it calls
     MODES      {function: {setting: the same function with that setting}}
-    COARSE     {function: what of it is less exact than float64, so that it is held to the vectors
+    COARSE     {function, or "function, setting": what of it is less exact than float64, so that it is held to the vectors
                tolerance in float32}
 
 and raises NotImplementedError for what its package does not offer.
@@ -53,7 +53,8 @@ def identify(adapter: ModuleType) -> dict[str, dict[str, list[Followed]]]:
     found = {}
     for name in functions():
         settings = {SETTING: getattr(adapter, name, None)} | modes.get(name, {})
-        found[name] = {setting: [follow(call, load(name), group, name in coarse)
+        found[name] = {setting: [follow(call, load(name), group,
+                                        name in coarse or f"{name}, {setting}" in coarse)
                                  for group in load(name).groups]
                        for setting, call in settings.items() if call is not None}
     return {name: settings for name, settings in found.items() if settings}

@@ -1,7 +1,8 @@
 """TRL's PPO, of releases that have it: trl.experimental.ppo.
 
-Called are `masked_mean`, `masked_whiten`, `get_reward` (with its `first_true_indices`) and the statements of
-`PPOTrainer.train` (all in trl/experimental/ppo/ppo_trainer.py and trl/experimental/utils.py).
+Called are `masked_mean`, `masked_whiten`, `get_reward` (with its `first_true_indices`) and the
+statements of `PPOTrainer.train`, which are in trl/experimental/ppo/ppo_trainer.py and
+trl/experimental/utils.py.
 TRL builds its masks from pads, so rows with gaps cannot be given to it.
 """
 
