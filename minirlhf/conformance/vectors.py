@@ -124,6 +124,15 @@ class Note:
     bitten: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class System:
+    """A real system as it was when its code was read: repository, commit, and which part of it."""
+    repository: str | None
+    commit: str | None
+    date: str | None
+    part: str
+
+
 def functions() -> tuple[str, ...]:
     """The names of all files of vectors, in alphabetical order."""
     return tuple(sorted(p.stem for p in V1.glob("*.json") if "schema" not in p.name))
@@ -155,6 +164,13 @@ def notes() -> dict[str, Note]:
     """{flag: what it means} of all flags."""
     return {flag: Note(note["wrong"], note["costs"], tuple(note["bitten"]))
             for flag, note in read_object(FOLDER / "notes.json").items()}
+
+
+@cache
+def systems() -> dict[str, System]:
+    """{name: where its conventions were read} of all systems that groups name."""
+    return {name: System(entry["repository"], entry["commit"], entry["date"], entry["is"])
+            for name, entry in read_object(FOLDER / "systems.json").items()}
 
 
 def read_test(test: dict, arguments: tuple[Argument, ...], results: tuple[Argument, ...]) -> Test:

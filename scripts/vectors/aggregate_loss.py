@@ -63,19 +63,20 @@ AXES = (
 )
 BASE = {"agg": "token-mean", "agg.micro": "step"}
 GROUPS = (
-    Group("core", "", BASE, ("minirlhf", "openrlhf", "trl-grpo-dapo"), core=True),
-    star(BASE, "micro-means", "as a mean of micro-batch means",
-         ("trl-ppo", "trlx", "deepspeed-chat", "summarize-from-feedback-details"),
-         agg__micro="mean"),
-    star(BASE, "seq-mean-token-mean", "averaged within replies, then over them",
+    Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-08", "trl-grpo-dapo"),
+          core=True),
+    star(BASE, "micro-means", "micro-batches are averaged, then their means",
+         ("trl-ppo", "trlx", "deepspeed-chat", "summarize-from-feedback-details",
+          "verl-2026-01"), agg__micro="mean"),
+    star(BASE, "seq-mean-token-mean", "replies are averaged, then their means",
          agg="seq-mean-token-mean"),
-    star(BASE, "trl-grpo", "averaged within replies, over them, over micro-batches", ("trl-grpo",),
+    star(BASE, "trl-grpo", "replies are averaged, then micro-batches", ("trl-grpo",),
          agg="seq-mean-token-mean", agg__micro="mean"),
-    star(BASE, "seq-mean-token-sum", "summed within replies, averaged over them",
+    star(BASE, "seq-mean-token-sum", "replies are summed, then averaged",
          agg="seq-mean-token-sum"),
-    star(BASE, "constant-length", "divided by a constant length", ("dr-grpo",),
+    star(BASE, "constant-length", "the sum is divided by rows and a constant length", ("dr-grpo",),
          agg="token-sum-over-rows-and-width"),
-    star(BASE, "width", "divided by the length alone", agg="token-sum-over-width"),
+    star(BASE, "width", "the sum is divided by the length alone", agg="token-sum-over-width"),
 )
 
 
@@ -89,34 +90,41 @@ CORE = ("core",)
 CASES = (
     Case("worked", "losses 1, 2, 3, 4 of one reply and 10 of another have mean 4", WORKED,
          ("mean-of-micro-means", "micro-means-summed", "pads-in-the-mean", "sum-instead-of-mean"),
-         laws={"micro-means": "as a mean of micro-batch means: 2.5 and 10 have mean 6.25",
-               "seq-mean-token-mean": "averaged within replies, then over them: 2.5 and 10 have "
-                                      "mean 6.25",
-               "seq-mean-token-sum": "summed within replies, averaged over them: 10 and 10 have "
-                                     "mean 10",
-               "constant-length": "divided by a constant length: 20 by two rows of four is 2.5",
-               "width": "divided by the length alone: 20 by four is 5"}),
+         laws={"micro-means": "micro-batch means of 2.5 and 10 have mean 6.25",
+               "seq-mean-token-mean": "reply means of 2.5 and 10 have mean 6.25",
+               "seq-mean-token-sum": "reply sums of 10 and 10 have mean 10",
+               "constant-length": "a sum of 20 over two rows of four is 2.5",
+               "width": "a sum of 20 over a length of four is 5"},
+         given="losses 1, 2, 3, 4 and 10 in two replies"),
     Case("one-batch", "without micro-batches the mean is that of all tokens", batch(
-        WORKED["losses"], WORKED["mask"]), ("sum-instead-of-mean", "pads-in-the-mean")),
+        WORKED["losses"], WORKED["mask"]), ("sum-instead-of-mean", "pads-in-the-mean"),
+        given="one batch of two replies"),
     Case("equal-lengths", "replies of one length weigh the same either way", batch(
         [[1.0, 5.0], [2.0, -4.0]], [[1, 1], [1, 1]], micro_batches=[1, 1]),
-        ("micro-means-summed",), groups=("core", "micro-means", "seq-mean-token-mean")),
+        ("micro-means-summed",), groups=("core", "micro-means", "seq-mean-token-mean"),
+        given="two replies of one length"),
     Case("split-in-two", "two micro-batches of two replies add up to the step", batch(
         numbers("agg two", 4, 3), [[1, 1, 1], [1, 1, 1], [1, 0, 0], [1, 1, 0]],
-        micro_batches=[2, 2]), ("mean-of-micro-means", "micro-means-summed")),
+        micro_batches=[2, 2]), ("mean-of-micro-means", "micro-means-summed"),
+        given="four replies in two micro-batches"),
     Case("split-unevenly", "micro-batches of one and three replies add up to the step", batch(
         numbers("agg two", 4, 3), [[1, 1, 1], [1, 1, 1], [1, 0, 0], [1, 1, 0]],
-        micro_batches=[1, 3]), ("mean-of-micro-means", "micro-means-summed")),
+        micro_batches=[1, 3]), ("mean-of-micro-means", "micro-means-summed"),
+        given="micro-batches of one and three replies"),
     Case("split-in-four", "four micro-batches of one reply add up to the step", batch(
         numbers("agg two", 4, 3), [[1, 1, 1], [1, 1, 1], [1, 0, 0], [1, 1, 0]],
-        micro_batches=[1, 1, 1, 1]), ("mean-of-micro-means", "micro-means-summed")),
+        micro_batches=[1, 1, 1, 1]), ("mean-of-micro-means", "micro-means-summed"),
+        given="four micro-batches of one reply"),
     Case("constant", "a length of ten for rows of four", batch(
-        WORKED["losses"], WORKED["mask"], length=10), groups=("constant-length", "width")),
+        WORKED["losses"], WORKED["mask"], length=10), groups=("constant-length", "width"),
+        given="a length of ten for rows of four"),
     Case("empty-row", "a reply without a token adds nothing and counts for nothing", batch(
-        [[1.0, 2.0], [8.0, 8.0], [4.0, 8.0]], [[1, 1], [0, 0], [1, 0]]), ("pads-in-the-mean",)),
+        [[1.0, 2.0], [8.0, 8.0], [4.0, 8.0]], [[1, 1], [0, 0], [1, 0]]), ("pads-in-the-mean",),
+        given="a reply without a token among three"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[1.0, NAN], [HUGE, 4.0]], [[1, 0], [0, 1]]), ("mask-multiplied",),
-        groups=("core", "seq-mean-token-mean", "constant-length")),
+        groups=("core", "seq-mean-token-mean", "constant-length"),
+        given="nan and huge numbers under the mask"),
 )
 
 FAMILY = Family(

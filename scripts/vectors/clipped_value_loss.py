@@ -70,12 +70,13 @@ BASE = {"vf.clip": "on", "vf.coef": 1.0, "vf.mask": "real"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-01", "verl-2026-08",
                              "deepspeed-chat", "trlx"), core=True),
-    star(BASE, "unclipped", "without the clip", vf__clip="off"),
-    star(BASE, "half", "at half weight", ("cleanrl",), vf__coef=0.5),
-    star(BASE, "tenth", "at a tenth of the weight", ("lm-human-preferences", "torchtune"),
+    star(BASE, "unclipped", "values are not clipped", vf__clip="off"),
+    star(BASE, "half", "the loss has half weight", ("cleanrl",), vf__coef=0.5),
+    star(BASE, "tenth", "the loss has a tenth of the weight", ("lm-human-preferences",
+         "lm-human-preference-details", "torchtune"),
          vf__coef=0.1),
-    star(BASE, "through-p1", "with the first pad counted", vf__mask="through-p1"),
-    star(BASE, "trl-ppo", "at a tenth of the weight, with the first pad counted",
+    star(BASE, "through-p1", "the first pad counts", vf__mask="through-p1"),
+    star(BASE, "trl-ppo", "the first pad counts, at a tenth of the weight",
          ("trl-ppo", "summarize-from-feedback-details"), vf__coef=0.1, vf__mask="through-p1"),
 )
 
@@ -91,11 +92,13 @@ V, OLD, G = (numbers(f"value {name}", 2, 4) for name in ("new", "old", "return")
 CASES = (
     Case("worked", "half the squared error where nothing is clipped", batch(
         [[1.0, 2.0]], [[1.1, 1.9]], [[0.5, 3.0]]),
-        ("half-missing", "error-not-squared", "sum-instead-of-mean")),
+        ("half-missing", "error-not-squared", "sum-instead-of-mean"),
+        given="two tokens"),
     Case("moved-towards", "a value that moved far towards its return stops", batch(
         [[1.0]], [[0.0]], [[1.5]]),
         ("value-clip-missing", "min-for-max", "half-missing", "clipped-around-the-return"),
-        laws={"unclipped": "without the clip: a value that moved far towards its return goes on"}),
+        laws={"unclipped": "a value that moved far towards its return goes on"},
+        given="a value far towards its return"),
     Case("moved-away", "a value that moved far away from its return is pulled back", batch(
         [[-1.0]], [[0.0]], [[1.5]]), ("clipped-error-only", "min-for-max"), groups=CORE),
     Case("moved-past", "a value that moved past its return is pulled back if it is farther away",
@@ -105,8 +108,9 @@ CASES = (
     Case("first-step", "before the first step the clip does nothing", batch(
         [[0.5, -0.75]], [[0.5, -0.75]], [[1.0, 1.0]]), ("half-missing", "error-not-squared"),
         groups=CORE),
-    Case("arbitrary", "eight tokens, each with its larger error", batch(V, OLD, G),
-         ("min-for-max", "clipped-error-only", "value-clip-missing", "clip-adds-to-the-value")),
+    Case("arbitrary", "the larger of two errors counts, token by token", batch(V, OLD, G),
+         ("min-for-max", "clipped-error-only", "value-clip-missing", "clip-adds-to-the-value"),
+         given="eight tokens"),
     Case("wide-range", "a wide range clips nothing", batch(V, OLD, G, clip_range=50.0),
          ("half-missing",), groups=CORE),
     Case("half-range", "a range of one half, as some systems have it", batch(
@@ -114,12 +118,15 @@ CASES = (
     Case("first-pad", "the value at the first pad does not count", batch(
         [[1.0, 2.0, 4.0, 9.0]], [[1.0, 2.0, 3.0, 9.0]], [[0.0, 1.0, 1.0, 1.0]], [[1, 1, 0, 0]]),
         ("pads-in-the-mean",),
-        laws={"through-p1": "with the first pad counted: its value is trained like a token's"}),
+        laws={"through-p1": "the value at the first pad is trained like a token's"},
+        given="a value at the first pad"),
     Case("unequal-lengths", "each token weighs the same, whatever the length of its reply", batch(
-        V, OLD, G, [[1, 1, 1, 1], [1, 0, 0, 0]]), ("pads-in-the-mean", "sum-instead-of-mean")),
+        V, OLD, G, [[1, 1, 1, 1], [1, 0, 0, 0]]), ("pads-in-the-mean", "sum-instead-of-mean"),
+        given="replies of four tokens and of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[1.0, NAN, HUGE]], [[0.5, HUGE, NAN]], [[2.0, NAN, NAN]], [[1, 0, 0]]),
-        ("mask-multiplied",), groups=("core", "tenth", "unclipped")),
+        ("mask-multiplied",), groups=("core", "tenth", "unclipped"),
+        given="nan and huge numbers under the mask"),
     Case("on-the-range", "on the edge of the range both errors are one", batch(
         [[0.5]], [[0.25]], [[2.0]], clip_range=0.25), ("half-missing",), groups=CORE,
         gradients=False),

@@ -61,8 +61,8 @@ AXES = (
 BASE = {"ent.temp": "tempered", "ent.mask": "real"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "verl-2026-01", "verl-2026-08", "trl-grpo"), core=True),
-    star(BASE, "raw", "whatever the temperature", ("openrlhf",), ent__temp="raw"),
-    star(BASE, "all-slots", "with pads counted", ("trl-ppo",), ent__mask="all-slots"),
+    star(BASE, "raw", "the temperature is not used", ("openrlhf",), ent__temp="raw"),
+    star(BASE, "all-slots", "pads count", ("trl-ppo",), ent__mask="all-slots"),
 )
 
 
@@ -83,7 +83,7 @@ CASES = (
     Case("coin", "two tokens of probability one half and an impossible one have log 2", batch(
         [[[0.0, 0.0, NEVER]]]),
         ("zero-times-minus-infinity", "log-base-two"), groups=CORE),
-    Case("arbitrary", "six distributions, each with the same weight", batch(ANY),
+    Case("arbitrary", "six distributions weigh the same", batch(ANY),
          ("entropy-sign", "softmax-missing", "sum-instead-of-mean", "logprob-of-the-likeliest",
           "mean-over-the-vocabulary"), groups=CORE),
     Case("shifted", "a constant added to all logits changes nothing", batch(
@@ -91,16 +91,21 @@ CASES = (
     Case("large-logits", "logits in the thousands do not overflow", batch(
         [[[1000.0, 999.0], [-1000.0, -1000.5]]]), ("softmax-missing",), groups=CORE),
     Case("half-temperature", "a temperature of one half sharpens", batch(ANY, temperature=0.5),
-         ("temperature-ignored", "temperature-multiplied")),
+         ("temperature-ignored", "temperature-multiplied"),
+         given="a temperature of one half"),
     Case("high-temperature", "a temperature of 1.5 flattens", batch(ANY, temperature=1.5),
-         ("temperature-ignored", "temperature-multiplied")),
+         ("temperature-ignored", "temperature-multiplied"),
+         given="a temperature of 1.5"),
     Case("two-tokens-cold", "a cold choice of two is nearly made", batch(
-        [[[1.0, 0.0]]], temperature=0.25), ("temperature-ignored", "temperature-multiplied")),
+        [[[1.0, 0.0]]], temperature=0.25), ("temperature-ignored", "temperature-multiplied"),
+        given="a cold choice of two"),
     Case("pads", "the distributions at pads do not count", batch(
         ANY, [[1, 1, 1], [1, 0, 0]]), ("mask-ignored", "sum-instead-of-mean",
-                                       "mean-of-row-means")),
+                                       "mean-of-row-means"),
+         given="replies of three tokens and of one"),
     Case("pads-at-half-temperature", "neither pads nor the raw logits count", batch(
-        ANY, [[1, 0, 0], [1, 1, 0]], temperature=0.5), ("mask-ignored", "temperature-ignored")),
+        ANY, [[1, 0, 0], [1, 1, 0]], temperature=0.5), ("mask-ignored", "temperature-ignored"),
+        given="pads at a temperature of one half"),
     Case("junk-in-masked-slots", "nan and huge logits in masked slots change nothing", batch(
         [[[0.5, -0.5], [NAN, NAN]], [[1.0, 2.0], [HUGE, NAN]]], [[1, 0], [1, 0]]),
         ("mask-multiplied",), groups=CORE),

@@ -1,25 +1,44 @@
-"""All families, by the name of their function."""
+"""All families, by the name of their function, in the order of the pipeline."""
 
 from vectors import (
+    adamw_step,
     adaptive_beta,
     aggregate_loss,
+    best_of_loss,
+    bradley_terry_loss,
+    clip_by_global_norm,
     clipped_surrogate_loss,
     clipped_value_loss,
+    dpo_loss,
     entropy,
     exact_kl,
     gae,
+    group_advantages,
+    ipo_loss,
     kl_controller,
     kl_estimate,
     kl_loss,
+    leave_one_out_advantages,
+    normalized_scores,
     nucleus_logprobs,
     penalized_rewards,
+    per_token_preference_loss,
+    reward_to_go,
+    score_index,
     score_without_end,
     sft_loss,
+    sft_mask,
     token_logprobs,
     whiten,
 )
 
 FAMILIES = {module.FAMILY.function: module.FAMILY for module in (
-    token_logprobs, nucleus_logprobs, sft_loss, kl_estimate, exact_kl, kl_loss,
-    penalized_rewards, score_without_end, adaptive_beta, kl_controller, gae, whiten,
-    clipped_surrogate_loss, aggregate_loss, clipped_value_loss, entropy)}
+    token_logprobs, nucleus_logprobs,
+    sft_mask, sft_loss,
+    bradley_terry_loss, best_of_loss, per_token_preference_loss, score_index, normalized_scores,
+    kl_estimate, exact_kl, kl_loss, penalized_rewards, score_without_end,
+    adaptive_beta, kl_controller,
+    gae, reward_to_go, whiten, group_advantages, leave_one_out_advantages,
+    clipped_surrogate_loss, aggregate_loss, clipped_value_loss, entropy,
+    dpo_loss, ipo_loss,
+    adamw_step, clip_by_global_norm)}

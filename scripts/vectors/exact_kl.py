@@ -41,7 +41,7 @@ CASES = (
          "entropy-left-out", "kl-of-the-wrong-weights")),
     Case("equal", "equal distributions have none, however their logits are shifted", {
         "logits": [[1.0, -2.0, 0.5]], "ref_logits": [[4.0, 1.0, 3.5]]}, ("entropy-left-out",)),
-    Case("arbitrary", "three arbitrary pairs of distributions", {
+    Case("arbitrary", "each pair of distributions has its own", {
         "logits": ANY, "ref_logits": REF},
         ("kl-direction-swapped", "weights-missing", "kl-of-the-wrong-weights")),
     Case("impossible", "a token that the policy rules out adds nothing", {
@@ -56,7 +56,7 @@ CASES = (
     Case("large-logits", "logits in the thousands do not overflow", {
         "logits": [[1000.0, 999.0, -1000.0]], "ref_logits": [[-999.0, -1000.0, -1000.0]]},
         ("kl-direction-swapped", "entropy-left-out")),
-    Case("near", "distributions that are close differ by half the square of their distance", {
+    Case("near", "logits of two tokens that differ by 0.001 have an eighth of its square", {
         "logits": [[0.001, 0.0]], "ref_logits": [[0.0, 0.0]]},
         ("entropy-left-out", "weights-missing", "mean-over-the-vocabulary")),
     Case("collapsed", "a collapsed policy has the surprise of the reference at its token", {

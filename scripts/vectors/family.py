@@ -43,7 +43,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Group:
-    """One answer on every axis.  `clause` begins the sentences of its tests."""
+    """One answer on every axis.  `clause` says how it departs from the first group."""
     name: str
     clause: str
     convention: Convention
@@ -55,14 +55,18 @@ class Group:
 class Case:
     """Inputs, and the law that they show.
 
-    Without `groups` the case belongs to the first group, and to every other in which it comes out
-    differently.  `laws` gives a group a sentence of its own.  `mistakes` are those evaluated here.
+    Without `groups` the case belongs to the first group, to every other in which it comes out
+    differently, and to those in `also`.  There its sentence is the group's clause with `given`,
+    which says what the inputs are, unless `laws` has a sentence for that group.  `mistakes` are
+    those evaluated here.
     """
     name: str
     law: str
     inputs: dict
     mistakes: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = None
+    also: tuple[str, ...] = ()
+    given: str = ""
     laws: dict[str, str] = field(default_factory=dict)
     gradients: bool = True
     tolerance: tuple[float, float, str] | None = None
@@ -228,7 +232,7 @@ def test(family: Family, group: Group, case: Case, first: bool) -> dict | None:
     moved = rounded(family.formula(prepared(family, case.inputs, to_float32), group.convention))
     allowed = tolerance(case, expected, moved)
     off = allowed["rtol"], allowed["atol"]
-    if case.groups is None and not first:
+    if case.groups is None and not first and group.name not in case.also:
         base = wanted(family, case, family.formula, family.groups[0].convention)
         if not any(departs(expected[part], base[part], *off)
                    or departs(base[part], expected[part], *off)
@@ -240,8 +244,8 @@ def test(family: Family, group: Group, case: Case, first: bool) -> dict | None:
         raise ValueError(f"{family.function} {case.name}: the mistakes "
                          f"{[flag for flag, m in mistakes.items() if m is None]} do not show")
     mistakes = {flag: m for flag, m in mistakes.items() if m is not None}
-    law = case.laws.get(group.name) or (
-        case.law if first or not group.clause else f"{group.clause}: {case.law}")
+    law = case.law if first else case.laws.get(group.name, f"{group.clause}: {case.given}")
+    assert first or group.name in case.laws or case.given, f"{family.function} {case.name}"
     return {"id": f"{family.function}-{group.name}-{case.name}".replace("_", "-"), "law": law,
             "flags": sorted(mistakes), "inputs": spelled(family, case.inputs), "expected": expected,
             "tolerance": allowed, "mistakes": mistakes}
@@ -254,7 +258,7 @@ def tests_of(family: Family, group: Group, first: bool) -> list[dict]:
         made = None
         if case.groups is None or group.name in case.groups:
             made = test(family, group, case, first)
-        if made is not None and (first or case.groups or all(
+        if made is not None and (first or case.groups or case.also or all(
                 made["expected"] != earlier["expected"] for earlier in kept)):
             kept.append(made)
     return kept

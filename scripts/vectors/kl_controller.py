@@ -43,10 +43,12 @@ BASE = {"kl.ctl": "sequence-sum"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "lm-human-preferences", "lm-human-preference-details"),
           core=True),
-    star(BASE, "token-mean", "fed a mean over tokens", ("verl-2026-01", "verl-2026-08",
+    star(BASE, "token-mean", "the controller is fed a mean over tokens", ("verl-2026-01",
+         "verl-2026-08",
                                                         "openrlhf"), kl__ctl="token-mean"),
-    star(BASE, "inverted-k3", "fed k3 inverted", ("trlx",), kl__ctl="inverted-k3-sum"),
-    star(BASE, "fixed", "with a fixed coefficient",
+    star(BASE, "inverted-k3", "the controller is fed k3 inverted, pads included", ("trlx",),
+         kl__ctl="inverted-k3-sum"),
+    star(BASE, "fixed", "the coefficient is fixed",
          ("trl-ppo", "summarize-from-feedback-details", "deepspeed-chat"), kl__ctl="fixed"),
 )
 
@@ -62,22 +64,26 @@ LONG = step([[-1.0] * 24] * 2, [[-1.5] * 24] * 2)
 CASES = (
     Case("twelve-nats", "12 nats over 24 tokens are twice a target of 6", LONG,
          ("controller-fed-token-mean", "controller-n-missing"),
-         laws={"token-mean": "fed a mean over tokens: 12 nats over 24 tokens are a twelfth of a "
-                             "target of 6"}),
+         laws={"token-mean": "12 nats over 24 tokens are one half a token, a twelfth of 6"},
+         given="12 nats over 24 tokens"),
     Case("near-the-target", "a kl of 6.3 nats is 5 % above a target of 6", step(
         [[-1.0] * 6] * 3, [[-2.0, -2.1, -2.0, -2.1, -2.0, -2.1]] * 3),
-        ("controller-fed-token-mean", "controller-n-of-tokens")),
+        ("controller-fed-token-mean", "controller-n-of-tokens"),
+        given="6.3 nats over 6 tokens"),
     Case("pads", "the kl at pads does not count", step(
         [[-1.0, -2.0, -9.0], [-1.0, -9.0, -9.0]], [[-1.5, -2.4, -1.0], [-2.2, -1.0, -1.0]],
         [[1, 1, 0], [1, 0, 0]], target=1.0),
-        ("mask-ignored", "controller-fed-token-mean", "kl-direction-swapped")),
+        ("mask-ignored", "controller-fed-token-mean", "kl-direction-swapped"),
+        given="pads with a large kl"),
     Case("below", "replies more like the reference than the target allows lower it", step(
-        [[-1.0, -1.2]], [[-1.1, -1.25]], target=0.16), ("kl-direction-swapped",)),
-    Case("arbitrary", "four replies of unequal length", step(
+        [[-1.0, -1.2]], [[-1.1, -1.25]], target=0.16), ("kl-direction-swapped",),
+        given="a kl just below the target"),
+    Case("arbitrary", "the sums of four unequal replies are averaged", step(
         numbers("controller new", 4, 5, low=-1, high=0),
         numbers("controller ref", 4, 5, low=-2, high=0),
         [[1] * 5, [1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 0]], target=1.4),
-        ("controller-fed-token-mean", "controller-n-of-tokens")),
+        ("controller-fed-token-mean", "controller-n-of-tokens"),
+        given="four replies of unequal length"),
 )
 
 FAMILY = Family(

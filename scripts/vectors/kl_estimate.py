@@ -60,18 +60,19 @@ AXES = (
 BASE = {"kl.est": "k1", "kl.clamp": "none"}
 GROUPS = (
     Group("k1", "", BASE, ("minirlhf", "trl-ppo", "lm-human-preferences",
+          "lm-human-preference-details",
                            "summarize-from-feedback-details", "deepspeed-chat"), core=True),
-    Group("k2", "with k2", BASE | {"kl.est": "k2"}, (), core=True),
-    Group("k3", "with k3", BASE | {"kl.est": "k3"}, ("trl-grpo",), core=True),
-    star(BASE, "abs", "with the absolute value", kl__est="abs"),
-    star(BASE, "k3-inverted", "with k3 inverted", kl__est="k3-inverted"),
-    star(BASE, "k1-plus", "with the gradient of k2 under k1", kl__est="k1+"),
-    star(BASE, "k3-plus", "with the gradient of k2 under k3", kl__est="k3+"),
-    star(BASE, "k1-clamped", "with k1 clamped to ten", ("openrlhf",), kl__clamp="value-10"),
-    star(BASE, "k3-clamped", "with k3 clamped to ten", kl__est="k3", kl__clamp="value-10"),
-    star(BASE, "k1-beside-clamped-k3", "with only k3 clamped", ("verl-2026-01", "verl-2026-08"),
+    Group("k2", "half the square of the log-ratio", BASE | {"kl.est": "k2"}, (), core=True),
+    Group("k3", "e to the -k, less one, plus k", BASE | {"kl.est": "k3"}, (), core=True),
+    star(BASE, "abs", "the size of the log-ratio", kl__est="abs"),
+    star(BASE, "k3-inverted", "e to the k, less one, less k", kl__est="k3-inverted"),
+    star(BASE, "k1-plus", "the value of k1 with the gradient of k2", kl__est="k1+"),
+    star(BASE, "k3-plus", "the value of k3 with the gradient of k2", kl__est="k3+"),
+    star(BASE, "k1-clamped", "k1 stops at ten", ("openrlhf",), kl__clamp="value-10"),
+    star(BASE, "k3-clamped", "k3 stops at ten", kl__est="k3", kl__clamp="value-10"),
+    star(BASE, "k1-beside-clamped-k3", "only k3 stops at ten", ("verl-2026-01", "verl-2026-08"),
          kl__clamp="k3"),
-    star(BASE, "k3-clamped-twice", "with k3's log-ratio and value clamped", kl__est="k3",
+    star(BASE, "k3-clamped-twice", "k3 stops at ten, its log-ratio at twenty", kl__est="k3",
          kl__clamp="k3"),
 )
 
@@ -84,28 +85,40 @@ EVERY = tuple(group.name for group in GROUPS)
 SMOOTH = tuple(name for name in EVERY if name != "abs")
 NEITHER_EQUAL = (1e-10, 1e-15, "k3 of a small k loses digits to 1 − 1, but keeps those after 1e-15")
 CASES = (
-    Case("half", "a token made less likely by half a nat", batch([-1.5], [-1.0]),
-         ("kl-direction-swapped", "half-missing", "log-base-two", "kl-detached"), groups=EVERY),
-    Case("both-signs", "tokens made more and less likely", batch(
+    Case("half", "a token half a nat less likely has a k1 of minus one half", batch([-1.5], [-1.0]),
+         ("kl-direction-swapped", "half-missing", "log-base-two", "kl-detached"), groups=EVERY,
+         given="half a nat"),
+    Case("both-signs", "k1 has the sign of the change", batch(
         [-1.0, -2.5, -0.25, -3.0], [-1.9, -2.0, -0.35, -1.75]),
-        ("kl-direction-swapped", "kl-detached"), groups=SMOOTH),
-    Case("equal", "where policy and reference agree there is no kl", batch(
+        ("kl-direction-swapped", "kl-detached"), groups=SMOOTH,
+        given="tokens made more and less likely"),
+    Case("equal", "where policy and reference agree k1 is zero, with a gradient of one", batch(
         [-1.0, -2.5], [-1.0, -2.5]), ("kl-detached",), groups=("k1", "k2", "k3", "k3-inverted"),
-        laws={"k2": "with k2: equal log-probabilities push nowhere",
-              "k3": "with k3: equal log-probabilities push nowhere"}),
-    Case("small", "a tenth of a nat", batch([-1.1, -0.9], [-1.0, -1.0]),
-         ("kl-direction-swapped", "half-missing"), groups=("k1", "k2", "k3", "k3-inverted")),
-    Case("tiny", "a ten-thousandth of a nat", batch([-1.0001, -0.9999], [-1.0, -1.0]),
-         ("kl-direction-swapped",), groups=("k1", "k2", "k3"), tolerance=NEITHER_EQUAL),
-    Case("far-below", "a token made less likely by 25 nats", batch([-26.0, -2.0], [-1.0, -1.5]),
-         ("kl-direction-swapped",), groups=EVERY),
-    Case("far-above", "a token made more likely by 25 nats", batch([-1.0, -2.0], [-26.0, -1.5]),
-         ("kl-direction-swapped",), groups=SMOOTH),
+        laws={"k2": "equal log-probabilities have no k2, and no pull",
+              "k3": "equal log-probabilities have no k3, and no pull"},
+         given="equal log-probabilities"),
+    Case("small", "a tenth of a nat counts as a tenth", batch([-1.1, -0.9], [-1.0, -1.0]),
+         ("kl-direction-swapped", "half-missing"), groups=("k1", "k2", "k3", "k3-inverted"),
+         given="a tenth of a nat"),
+    Case("tiny", "a ten-thousandth of a nat keeps its digits", batch([-1.0001, -0.9999], [-1.0,
+         -1.0]),
+         ("kl-direction-swapped",), groups=("k1", "k2", "k3"), tolerance=NEITHER_EQUAL,
+         given="a ten-thousandth of a nat"),
+    Case("far-below", "a token 25 nats less likely counts in full", batch([-26.0, -2.0], [-1.0,
+         -1.5]),
+         ("kl-direction-swapped",), groups=EVERY,
+         given="a token 25 nats less likely"),
+    Case("far-above", "a token 25 nats more likely counts in full", batch([-1.0, -2.0], [-26.0,
+         -1.5]),
+         ("kl-direction-swapped",), groups=SMOOTH,
+         given="a token 25 nats more likely"),
     Case("overflow", "k3 of a token made less likely by 1000 nats is infinite",
-         batch([-1001.0], [-1.0]), groups=("k3",)),
-    Case("arbitrary", "eight arbitrary tokens", batch(
+         batch([-1001.0], [-1.0]), groups=("k3",),
+         given="a token 1000 nats less likely"),
+    Case("arbitrary", "k1 is the log-ratio, token by token", batch(
         numbers("kl new", 8, low=-4, high=0), numbers("kl ref", 8, low=-4, high=0)),
-        ("kl-direction-swapped", "log-base-two"), groups=SMOOTH),
+        ("kl-direction-swapped", "log-base-two"), groups=SMOOTH,
+        given="eight tokens"),
 )
 
 FAMILY = Family(

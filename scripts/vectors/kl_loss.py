@@ -12,8 +12,8 @@ def token(new, old, ref, held, c):
     k, still = new - ref, held - ref
     if c["kl.weight"] == "unbiased":
         weight = smaller(exp(held - old), mpf(10)) * still      # gradient min(π/π_old, 10)·k
-        return estimate(still, still, c["kl.est"], "none") + weight * (new - held)
-    y = estimate(k, still, c["kl.est"], "none")
+        return estimate(still, still, c["kl.loss_est"], "none") + weight * (new - held)
+    y = estimate(k, still, c["kl.loss_est"], "none")
     return exp(new - old) * y if c["kl.weight"] == "ratio" else y
 
 
@@ -43,23 +43,25 @@ MISTAKES = {
 }
 
 AXES = (
-    Axis("kl.est", "the estimator, with k = log π − log π_ref", {
+    Axis("kl.loss_est", "the estimator, with k = log π − log π_ref", {
         "k3": "e^−k − 1 + k: as a loss it pulls as KL(π_ref‖π) does",
         "k2": "k²/2: as a loss it pulls as KL(π‖π_ref) does, on policy",
         "k1": "k: as a loss it pulls nowhere, on average"}),
     Axis("kl.weight", "whether tokens of an older policy are weighed", {
-        "none": "they are not", "ratio": "by π/π_old, which carries gradient as well: on policy the "
-                               "gradient is that of KL(π‖π_ref)",
+        "none": "they are not",
+        "ratio": "by π/π_old, which carries gradient as well: on policy the gradient is that of "
+                 "KL(π‖π_ref)",
         "unbiased": "the value is the plain estimate, the gradient min(π/π_old, 10)·k"}),
 )
-BASE = {"kl.est": "k3", "kl.weight": "none"}
+BASE = {"kl.loss_est": "k3", "kl.weight": "none"}
 GROUPS = (
     Group("k3", "", BASE, ("minirlhf", "trl-grpo", "verl-2026-01", "verl-2026-08"), core=True),
-    Group("k2", "with k2", BASE | {"kl.est": "k2"}, ("openrlhf",), core=True),
-    Group("k1", "with k1", BASE | {"kl.est": "k1"}, (), core=True),
-    star(BASE, "ratio", "weighed by the ratio", kl__weight="ratio"),
-    star(BASE, "unbiased", "with an unbiased gradient", kl__weight="unbiased"),
-    star(BASE, "k1-ratio", "with k1 weighed by the ratio", kl__est="k1", kl__weight="ratio"),
+    Group("k2", "k2 is the loss", BASE | {"kl.loss_est": "k2"}, ("openrlhf",), core=True),
+    Group("k1", "k1 is the loss", BASE | {"kl.loss_est": "k1"}, (), core=True),
+    star(BASE, "ratio", "k3 is weighed by the ratio", kl__weight="ratio"),
+    star(BASE, "unbiased", "k3 has the gradient of k2, weighed by the ratio",
+         kl__weight="unbiased"),
+    star(BASE, "k1-ratio", "k1 is weighed by the ratio", kl__loss_est="k1", kl__weight="ratio"),
 )
 
 
@@ -72,26 +74,32 @@ def batch(new, old, ref, mask=None, **more):
 NEW, OLD, REF = (numbers(f"kl loss {name}", 2, 4, low=-3, high=0) for name in ("new", "old", "ref"))
 CORE = ("k3",)
 CASES = (
-    Case("on-policy", "on policy, tokens half a nat below and above the reference", batch(
+    Case("on-policy", "k3 lifts a token below the reference more than it lowers one above", batch(
         [[-1.5, -0.5]], [[-1.5, -0.5]], [[-1.0, -1.0]]),
         ("kl-detached", "reference-is-the-old-policy"),
-        laws={"ratio": "weighed by the ratio: on policy the value is k3 and the gradient k",
-              "unbiased": "with an unbiased gradient: on policy the gradient is k"}),
-    Case("off-policy", "off policy, tokens that the policy has moved away from since", batch(
+        laws={"ratio": "on policy the value is k3 and the gradient k, where the ratio has gradient",
+              "unbiased": "on policy the value is k3 and the gradient k, by construction"},
+         given="on policy"),
+    Case("off-policy", "plain k3 takes no notice of the policy that sampled", batch(
         NEW, OLD, REF), ("kl-direction-swapped", "kl-detached", "reference-is-the-old-policy",
-                         "sum-instead-of-mean")),
+                         "sum-instead-of-mean"),
+         given="off policy"),
     Case("at-the-reference", "a policy that is the reference pays nothing and feels nothing",
          batch([[-1.0, -2.0]], [[-1.5, -1.0]], [[-1.0, -2.0]]),
-         ("reference-is-the-old-policy",)),
-    Case("moved-far", "a ratio beyond ten", batch([[-0.5]], [[-4.0]], [[-2.0]]),
+         ("reference-is-the-old-policy",),
+         given="at the reference"),
+    Case("moved-far", "nor of a ratio of 33", batch([[-0.5]], [[-4.0]], [[-2.0]]),
          ("reference-is-the-old-policy", "kl-direction-swapped"),
-         laws={"unbiased": "with an unbiased gradient: it is cut at a ratio of ten"}),
+         laws={"unbiased": "the weight of the gradient stops at a ratio of ten"},
+         given="a ratio of 33"),
     Case("unequal-lengths", "each token weighs the same", batch(
         NEW, OLD, REF, [[1, 1, 1, 1], [1, 0, 0, 0]]),
-        ("mask-ignored", "pads-in-the-mean", "sum-instead-of-mean")),
+        ("mask-ignored", "pads-in-the-mean", "sum-instead-of-mean"),
+        given="replies of four tokens and of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[-1.0, NAN, HUGE]], [[-1.5, HUGE, NAN]], [[-2.0, NAN, NAN]], [[1, 0, 0]]),
-        ("mask-multiplied",), groups=("k3", "ratio")),
+        ("mask-multiplied",), groups=("k3", "ratio"),
+        given="nan and huge numbers under the mask"),
     Case("count", "divided by the tokens of the whole step, not by those at hand", batch(
         NEW, OLD, REF, count=20), ("sum-instead-of-mean",), groups=CORE),
 )
@@ -108,6 +116,6 @@ FAMILY = Family(
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
                  "given", "int", optional=True),
-        Argument("estimator", "()", "which one", "str", axis="kl.est")),
+        Argument("estimator", "()", "which one", "str", axis="kl.loss_est")),
     results=(Argument("loss", "()", "to be minimised, times β"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=kl_loss, mistakes=MISTAKES)

@@ -66,10 +66,11 @@ BASE = {"topp.edge": "keep-crossing", "topp.order": "after-temperature",
         "topp.logp": "renormalised"}
 GROUPS = (
     Group("sampler", "", BASE, ()),
-    star(BASE, "drop-crossing", "without the token that crosses", topp__edge="drop-crossing"),
-    star(BASE, "before-temperature", "with the nucleus of raw logits",
+    star(BASE, "drop-crossing", "the token that crosses p is dropped", topp__edge="drop-crossing"),
+    star(BASE, "before-temperature", "the nucleus is that of the raw logits",
          topp__order="before-temperature"),
-    star(BASE, "full", "over the whole vocabulary", ("trl-grpo", "rloo-trl"), topp__logp="full"),
+    star(BASE, "full", "probabilities are those of the whole vocabulary", ("trl-grpo", "rloo-trl"),
+         topp__logp="full"),
 )
 
 
@@ -84,22 +85,29 @@ ANY = numbers("nucleus", 2, 4, 6)
 CASES = (
     Case("worked", "of .5, .3, .15 and .05 the nucleus of .7 keeps two, and .3 becomes 3/8",
          batch(FOUR, [[0, 1]], 0.7), ("surviving-mass-ignored", "surviving-mass-multiplied"),
-         laws={"drop-crossing": "without the token that crosses: of .5, .3, .15 and .05 the "
-                                "nucleus of .7 keeps one"}),
+         laws={"drop-crossing": "of .5, .3, .15 and .05 a nucleus of at most .7 keeps one"},
+         given="the second of four tokens at p of .7"),
     Case("likeliest", "the likeliest token of two becomes 5/8", batch(FOUR, [[3, 0]], 0.7),
-         ("surviving-mass-ignored", "surviving-mass-multiplied")),
+         ("surviving-mass-ignored", "surviving-mass-multiplied"),
+         given="the likeliest of four tokens at p of .7"),
     Case("outside", "a token outside the nucleus cannot be sampled", batch(FOUR, [[0, 2]], 0.7),
-         ("surviving-mass-ignored",)),
+         ("surviving-mass-ignored",),
+         given="the third of four tokens at p of .7"),
     Case("small-p", "the likeliest token is always kept", batch(FOUR, [[2, 0]], 0.1),
-         ("surviving-mass-ignored",), groups=("sampler", "drop-crossing")),
+         ("surviving-mass-ignored",), groups=("sampler", "drop-crossing"),
+         given="p of .1"),
     Case("three-kept", "the nucleus of .9 keeps three", batch(FOUR, [[1, 2]], 0.9),
-         ("surviving-mass-ignored",)),
+         ("surviving-mass-ignored",),
+         given="p of .9"),
     Case("hot", "a high temperature widens the nucleus", batch(FOUR, [[0, 1]], 0.55, 2.0),
-         ("surviving-mass-ignored", "temperature-ignored")),
+         ("surviving-mass-ignored", "temperature-ignored"),
+         given="a temperature of two"),
     Case("cold", "a low temperature narrows the nucleus", batch(FOUR, [[0, 0]], 0.55, 0.5),
-         ("temperature-ignored",)),
-    Case("arbitrary", "six positions of two sequences", batch(
-        ANY, [[5, 1, 0, 2], [3, 4, 1, 0]], 0.8, 0.9), ("shift-missing",), gradients=False),
+         ("temperature-ignored",),
+         given="a temperature of one half"),
+    Case("arbitrary", "each position has a nucleus of its own", batch(
+        ANY, [[5, 1, 0, 2], [3, 4, 1, 0]], 0.8, 0.9), ("shift-missing",), gradients=False,
+        given="six positions"),
 )
 
 FAMILY = Family(

@@ -99,38 +99,43 @@ AXES = (
     Axis("kl.est", "the estimator, with k = log π − log π_ref", {
         "k1": "k itself", "k2": "k²/2", "k3": "e^−k − 1 + k", "abs": "its size |k|"}),
     Axis("kl.clamp", "a guard against overflow", {
-        "none": "none", "value-10": "every estimate is clamped to ±10"}),
+        "none": "none", "value-10": "every estimate is clamped to ±10",
+        "k3": "k3 alone: k to ±20, then the value to ±10"}),
     Axis("score.clip", "a bound on the score", {
         "none": "none", 5.0: "to ±5", 10.0: "to ±10"}),
 )
 BASE = {"score.place": "last-real", "kl.mask": "real", "kl.place": "token", "kl.est": "k1",
         "kl.clamp": "none", "score.clip": "none"}
 GROUPS = (
-    Group("core", "", BASE, ("minirlhf", "verl-2026-01", "verl-2026-08"), core=True),
-    star(BASE, "after-last", "with the score at the first pad",
+    Group("core", "", BASE, ("minirlhf",), core=True),
+    star(BASE, "after-last", "the score is paid at the first pad",
          ("trl-ppo", "summarize-from-feedback-details"), score__place="after-last"),
-    star(BASE, "second-after-last", "with the score at the second pad",
+    star(BASE, "second-after-last", "the score is paid at the second pad",
          score__place="second-after-last"),
-    star(BASE, "row-end", "with the score at the end of the row", score__place="row-end"),
-    star(BASE, "through-p1", "with the kl of the first pad", kl__mask="through-p1"),
-    star(BASE, "all-slots", "with the kl of all slots", kl__mask="all-slots"),
-    star(BASE, "sequence", "with the kl of the whole reply beside the score", ("rloo-trl",),
+    star(BASE, "row-end", "the score is paid at the end of the row", score__place="row-end"),
+    star(BASE, "through-p1", "the first pad pays its kl", kl__mask="through-p1"),
+    star(BASE, "all-slots", "all slots pay their kl", kl__mask="all-slots"),
+    star(BASE, "sequence", "the kl of the whole reply is paid beside the score", ("rloo-trl",),
          kl__place="sequence"),
-    star(BASE, "nowhere", "without kl", ("trl-grpo", "dr-grpo"), kl__place="nowhere"),
-    star(BASE, "k2", "with k2", kl__est="k2"),
-    star(BASE, "k3", "with k3", kl__est="k3"),
-    star(BASE, "abs", "with the absolute value", kl__est="abs"),
-    star(BASE, "clamped", "with the kl clamped to ten", kl__clamp="value-10"),
-    star(BASE, "clip-5", "with scores clipped to 5", score__clip=5.0),
-    star(BASE, "clip-10", "with scores clipped to 10", score__clip=10.0),
-    star(BASE, "lm-human-preferences", "with all slots charged and the score at their end",
+    star(BASE, "nowhere", "no kl is paid", ("trl-grpo", "dr-grpo"), kl__place="nowhere"),
+    star(BASE, "k2", "each token pays k2", kl__est="k2"),
+    star(BASE, "k3", "each token pays k3", kl__est="k3"),
+    star(BASE, "abs", "each token pays the size of its log-ratio", kl__est="abs"),
+    star(BASE, "clamped", "the kl of a token stops at ten", kl__clamp="value-10"),
+    star(BASE, "verl", "only a k3 would be clamped", ("verl-2026-01", "verl-2026-08"),
+         kl__clamp="k3"),
+    star(BASE, "k3-clamped", "k3 stops at ten, its log-ratio at twenty", kl__est="k3",
+         kl__clamp="k3"),
+    star(BASE, "clip-5", "scores stop at 5", score__clip=5.0),
+    star(BASE, "clip-10", "scores stop at 10", score__clip=10.0),
+    star(BASE, "lm-human-preferences", "all slots pay, and the last is scored",
          ("lm-human-preferences", "lm-human-preference-details"),
          score__place="row-end", kl__mask="all-slots"),
-    star(BASE, "deepspeed-chat", "with the first pad charged and scored, up to 5",
+    star(BASE, "deepspeed-chat", "the first pad pays and is scored, up to 5",
          ("deepspeed-chat",), score__place="after-last", kl__mask="through-p1", score__clip=5.0),
-    star(BASE, "trlx", "with the first pad charged, the second scored, up to 10", ("trlx",),
+    star(BASE, "trlx", "the first pad pays and the second is scored, up to 10", ("trlx",),
          score__place="second-after-last", kl__mask="through-p1", score__clip=10.0),
-    star(BASE, "openrlhf", "with scores and kl clamped to ten", ("openrlhf",),
+    star(BASE, "openrlhf", "scores and kl stop at ten", ("openrlhf",),
          score__clip=10.0, kl__clamp="value-10"),
 )
 
@@ -148,9 +153,11 @@ CORE = ("core",)
 CASES = (
     Case("worked", "a score of 3 and a kl of 4 nats at 0.1 sum to 2.6", ARTICLE,
          ("kl-direction-swapped", "score-at-every-token", "score-at-the-first-token",
-          "kl-divided-by-the-length", "beta-missing", "score-missing", "kl-of-the-policy-alone")),
+          "kl-divided-by-the-length", "beta-missing", "score-missing", "kl-of-the-policy-alone"),
+         also=("verl",), given="a score of 3 and a kl of 4 nats"),
     Case("three-of-seven", "the last of three real tokens is scored, pads pay nothing", THREE,
-         ("score-at-the-row-end", "score-at-every-token", "score-at-the-first-token")),
+         ("score-at-the-row-end", "score-at-every-token", "score-at-the-first-token"),
+         also=("verl",), given="three real tokens of seven"),
     Case("two-replies", "each reply has its own last token and its own score", batch(
         [2.0, -1.5], numbers("rewards new", 2, 4, low=-3, high=0),
         numbers("rewards ref", 2, 4, low=-3, high=0), [[1, 1, 0, 0], [1, 1, 1, 0]]),
@@ -160,13 +167,15 @@ CASES = (
         ("score-at-the-first-token", "score-at-every-token"), groups=CORE),
     Case("one-token", "a reply of one token is scored there", batch(
         [-4.0], [[-0.5, -9.0, -9.0]], [[-1.5, -1.0, -1.0]], [[1, 0, 0]]),
-        ("score-at-the-row-end", "kl-direction-swapped")),
+        ("score-at-the-row-end", "kl-direction-swapped"),
+        given="a reply of one token"),
     Case("empty-row", "a reply without a token has no score, and the other keeps its own", batch(
         [5.0, 1.0], [[-9.0, -9.0], [-1.0, -2.0]], [[-1.0, -1.0], [-1.5, -1.0]],
         [[0, 0], [1, 1]]), ("score-at-the-first-token", "score-at-every-token"), groups=CORE),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [1.0], [[-1.0, -2.0, NAN, HUGE]], [[-1.5, -1.0, HUGE, NAN]], [[1, 1, 0, 0]]),
-        ("mask-multiplied",), groups=("core", "after-last", "second-after-last")),
+        ("mask-multiplied",), groups=("core", "after-last", "second-after-last"),
+        given="nan and huge numbers under the mask"),
     Case("at-the-reference", "a policy that is the reference is paid its score alone", batch(
         [0.7], [[-1.0, -2.0]], [[-1.0, -2.0]]),
         ("kl-of-the-policy-alone", "score-missing", "score-at-every-token"), groups=CORE),
@@ -175,11 +184,14 @@ CASES = (
         ("beta-missing", "score-missing"), groups=CORE),
     Case("large-score", "a score of twelve is paid in full", batch(
         [12.0, -7.0], [[-1.0, -2.0], [-1.0, -2.0]], [[-1.5, -1.0], [-1.5, -1.0]]),
-        ("score-missing",)),
+        ("score-missing",),
+        given="scores of 12 and -7"),
     Case("large-kl", "25 nats at one token are charged in full", batch(
-        [1.0], [[-1.0, -26.0]], [[-26.0, -1.0]]), ("kl-direction-swapped", "beta-missing")),
+        [1.0], [[-1.0, -26.0]], [[-26.0, -1.0]]), ("kl-direction-swapped", "beta-missing"),
+        also=("verl",), given="25 nats up and 25 down"),
     Case("negative-kl", "a token below the reference is rewarded for it", batch(
-        [0.0], [[-3.0, -2.5]], [[-1.0, -2.0]]), ("kl-direction-swapped",)),
+        [0.0], [[-3.0, -2.5]], [[-1.0, -2.0]]), ("kl-direction-swapped",),
+        given="tokens below the reference"),
 )
 
 FAMILY = Family(

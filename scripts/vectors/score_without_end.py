@@ -24,10 +24,12 @@ AXES = (Axis("eos.penalty", "the score of a reply that was cut before it ended",
 BASE = {"eos.penalty": "subtract"}
 GROUPS = (
     Group("subtract", "", BASE, ("trl-ppo",)),
-    star(BASE, "replace", "replaced", ("summarize-from-feedback-details", "lm-human-preferences",
+    star(BASE, "replace", "the score is replaced", ("summarize-from-feedback-details",
+         "lm-human-preferences",
                                        "lm-human-preference-details"), eos__penalty="replace"),
-    star(BASE, "scale", "scaled", ("openrlhf",), eos__penalty="scale"),
-    star(BASE, "none", "unchanged", ("minirlhf",), eos__penalty="none"),
+    star(BASE, "scale", "the score is multiplied by the penalty, or replaced by one below zero",
+         ("openrlhf",), eos__penalty="scale"),
+    star(BASE, "none", "the score stays", ("minirlhf",), eos__penalty="none"),
 )
 
 
@@ -38,15 +40,20 @@ def batch(scores, ended, penalty):
 CASES = (
     Case("worked", "of two replies the one that did not end loses one",
          batch([2.0, 2.0], [True, False], 1.0),
-         ("penalty-of-every-row", "penalty-of-the-ended", "penalty-sign")),
+         ("penalty-of-every-row", "penalty-of-the-ended", "penalty-sign"),
+         given="one of two replies was cut"),
     Case("bad-already", "a bad reply that did not end is worse still", batch(
         [-3.0, 0.5], [False, True], 1.0), ("penalty-of-the-ended",),
-        laws={"replace": "replaced: a bad reply that did not end is better off"}),
-    Case("half", "a penalty of one half", batch([4.0, -4.0, 1.0], [False, False, True], 0.5),
+        laws={"replace": "a bad reply that did not end is better off"},
+        given="a bad reply was cut"),
+    Case("half", "a good and a bad reply lose one half each", batch([4.0, -4.0, 1.0], [False, False,
+         True], 0.5),
          ("penalty-of-every-row",),
-         laws={"scale": "scaled: a factor of one half is kinder to a bad reply"}),
-    Case("negative", "a penalty below zero", batch([4.0], [False], -1.0), (),
-         laws={"scale": "scaled: a factor below zero is the score itself"}),
+         laws={"scale": "a factor of one half is kind to a bad reply"},
+         given="a penalty of one half"),
+    Case("negative", "a penalty below zero is a gift", batch([4.0], [False], -1.0), (),
+         laws={"scale": "a factor below zero is the score itself"},
+         given="a penalty below zero"),
 )
 
 FAMILY = Family(

@@ -64,10 +64,10 @@ BASE = {"sft.reduce": "step-token-mean", "sft.loss": "nll"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "trl-sft", "openrlhf", "verl-2026-01", "verl-2026-08"),
           core=True),
-    star(BASE, "micro", "as a mean of micro-batch means",
+    star(BASE, "micro", "micro-batches are averaged, then their means",
          ("deepspeed-chat", "trlx", "summarize-from-feedback-details"),
          sft__reduce="micro-token-mean"),
-    star(BASE, "dft", "with each token weighed by its probability", sft__loss="dft"),
+    star(BASE, "dft", "each token is weighed by its probability", sft__loss="dft"),
 )
 
 
@@ -81,25 +81,33 @@ CASES = (
     Case("worked", "tokens of probability 1/2 and 1/8 cost two log 2 on average", batch(
         [[-0.6931471805599453, -2.0794415416798357]], [[1, 1]]),
         ("loss-sign", "mean-of-row-sums", "log-base-two",
-         "probabilities-for-log-probabilities", "last-token-left-out")),
+         "probabilities-for-log-probabilities", "last-token-left-out"),
+         given="tokens of probability 1/2 and 1/8"),
     Case("prompt-left-out", "the tokens of the prompt are not learnt", batch(
         [[-5.0, -6.0, -1.0, -2.0]], [[0, 0, 1, 1]]),
-        ("mask-ignored", "pads-in-the-mean", "mask-shifted-by-one")),
+        ("mask-ignored", "pads-in-the-mean", "mask-shifted-by-one"),
+        given="a prompt of two tokens"),
     Case("stop-is-learnt", "the end-of-sequence token counts like any other", batch(
         [[-0.5, -0.25, -4.0, 0.0]], [[1, 1, 1, 0]]),
-        ("last-token-left-out", "mask-shifted-by-one", "mask-ignored")),
+        ("last-token-left-out", "mask-shifted-by-one", "mask-ignored"),
+        given="a row with an end and a pad"),
     Case("unequal-lengths", "a long answer weighs more than a short one", batch(
         [[-1.0, -1.0, -1.0, -1.0], [-6.0, 0.0, 0.0, 0.0]], [[1, 1, 1, 1], [1, 0, 0, 0]]),
-        ("mean-of-row-means", "mean-of-row-sums", "pads-in-the-mean")),
+        ("mean-of-row-means", "mean-of-row-sums", "pads-in-the-mean"),
+        given="answers of four tokens and of one"),
     Case("split-in-two", "two micro-batches add up to the step", batch(
-        FOUR, MASKS, micro_batches=[2, 2]), ("mean-of-micro-means", "mean-of-row-means")),
+        FOUR, MASKS, micro_batches=[2, 2]), ("mean-of-micro-means", "mean-of-row-means"),
+        given="four answers in two micro-batches"),
     Case("split-in-four", "four micro-batches add up to the same step", batch(
-        FOUR, MASKS, micro_batches=[1, 1, 1, 1]), ("mean-of-micro-means",)),
-    Case("split-unevenly", "a micro-batch of three answers and one of one add up to it", batch(
-        FOUR, MASKS, micro_batches=[3, 1]), ("mean-of-micro-means",)),
+        FOUR, MASKS, micro_batches=[1, 1, 1, 1]), ("mean-of-micro-means",),
+        given="four micro-batches of one answer"),
+    Case("split-unevenly", "micro-batches of three answers and of one add up to it", batch(
+        FOUR, MASKS, micro_batches=[3, 1]), ("mean-of-micro-means",),
+        given="micro-batches of three answers and of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[NAN, -1.0, -2.0, HUGE], [HUGE, NAN, -3.0, -1.0]], [[0, 1, 1, 0], [0, 0, 1, 1]]),
-        ("mask-multiplied",)),
+        ("mask-multiplied",),
+        given="nan and huge numbers under the mask"),
     Case("minus-infinity-masked", "an impossible token under the mask costs nothing", batch(
         [[float("-inf"), -1.0]], [[0, 1]]), ("mask-multiplied",), groups=("core",)),
     Case("certain", "tokens of probability one cost nothing but still have a gradient", batch(

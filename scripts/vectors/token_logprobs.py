@@ -52,9 +52,9 @@ GROUPS = (
     Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-01", "verl-2026-08",
                              "lm-human-preferences", "lm-human-preference-details", "trl-grpo",
                              "rloo-trl"), core=True),
-    star(BASE, "tempered-eps", "with an epsilon beside the temperature",
+    star(BASE, "tempered-eps", "1e-7 is added to the temperature",
          ("trl-ppo", "summarize-from-feedback-details"), temp__logp="tempered-eps"),
-    star(BASE, "raw", "whatever the temperature", ("trlx", "deepspeed-chat"), temp__logp="raw"),
+    star(BASE, "raw", "the temperature is not used", ("trlx", "deepspeed-chat"), temp__logp="raw"),
 )
 
 
@@ -75,13 +75,16 @@ CASES = (
          groups=("core",)),
     Case("half-temperature", "a temperature of one half sharpens", batch(ANY, IDS, 0.5),
          ("temperature-ignored", "temperature-multiplied", "tempered-after-softmax"),
-         tolerance=FINE),
-    Case("temperature-0.7", "a temperature of 0.7, at which summaries were sampled",
+         tolerance=FINE,
+         given="a temperature of one half"),
+    Case("temperature-0.7", "a temperature of 0.7 sharpens a little",
          batch(ANY, IDS, 0.7), ("temperature-ignored", "temperature-multiplied"),
-         tolerance=FINE),
+         tolerance=FINE,
+         given="a temperature of 0.7"),
     Case("high-temperature", "a temperature of 1.5 flattens", batch(ANY, IDS, 1.5),
          ("temperature-ignored", "temperature-multiplied", "tempered-after-softmax"),
-         tolerance=FINE),
+         tolerance=FINE,
+         given="a temperature of 1.5"),
     Case("uniform", "equal logits give every token one over v", batch(
         [[[7.0] * 8, [-7.0] * 8]], [[5, 2]]), ("softmax-missing", "log-base-two"), groups=CORE),
     Case("large-logits", "logits in the thousands do not overflow", batch(
@@ -100,7 +103,8 @@ CASES = (
         ("softmax-missing",), groups=CORE),
     Case("cold", "at a temperature of 0.1 the likeliest token is nearly certain",
          batch([[[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]]], [[2, 0]], 0.1),
-         ("temperature-ignored", "tempered-after-softmax"), tolerance=FINE),
+         ("temperature-ignored", "tempered-after-softmax"), tolerance=FINE,
+         given="a temperature of 0.1"),
 )
 
 FAMILY = Family(

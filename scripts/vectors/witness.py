@@ -10,7 +10,7 @@ on trial.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mpmath import exp, isinf, isnan, log, log1p, mp, mpf, sqrt  # noqa: F401   the families' arithmetic
+from mpmath import exp, isinf, isnan, log, log1p, mp, mpf, sqrt  # noqa: F401
 
 mp.dps = 50
 STEP = mpf(10) ** -16
