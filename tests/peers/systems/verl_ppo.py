@@ -33,8 +33,10 @@ with stand_ins(*OF_VERL):
     from verl.workers.config import ActorConfig
     from verl.workers.reward_manager import naive
     from verl.workers.utils import losses as worker_losses
+    OLD = version("verl").startswith("0.7.")
+    if OLD:
+        from verl.workers.actor import dp_actor
 
-OLD = version("verl").startswith("0.7.")
 PRESETS = ("verl-2026-01",) if OLD else ("verl-2026-08",)
 COARSE = {"whiten": "masked_var's n/(n − 1) of a mask of integers is float32",
           "penalized_rewards": "the reward manager's scores are float32",
@@ -159,15 +161,27 @@ def clipped_value_loss(values, old_values, returns, mask, clip_range):
 
 
 def aggregate_loss(losses, mask, micro_batches=None, length=None, mode="token-mean"):
-    """With micro-batches, their sum by the counts of the whole step, as losses.ppo_loss does."""
+    """Releases 0.9: each micro-batch by the counts of the step, as losses.ppo_loss tells them.
+    Releases 0.7: each by its own counts, then DataParallelPPOActor.update_policy's scale.
+    """
+    sizes = [len(mask)] if micro_batches is None else micro_batches.tolist()
     counts = {}
-    if micro_batches is not None:
+    if micro_batches is not None and not OLD:
         counts = {"batch_num_tokens": mask.sum(), "global_batch_size": len(mask)}
     if length is not None and not OLD:
         counts["loss_scale_factor"] = length
-    sizes = [len(mask)] if micro_batches is None else micro_batches.tolist()
-    return sum(core_algos.agg_loss(x, m.long(), mode, **counts)
-               for x, m in zip(losses.split(sizes), mask.split(sizes), strict=True))
+    parts = [core_algos.agg_loss(x, m.long(), mode, **counts)
+             for x, m in zip(losses.split(sizes), mask.split(sizes), strict=True)]
+    return sum(scaled(part, len(sizes)) for part in parts) if OLD else sum(parts)
+
+
+def scaled(policy_loss, micro_batches):
+    """The end of update_policy (verl/workers/actor/dp_actor.py)."""
+    step = dp_actor.DataParallelPPOActor.update_policy
+    factor = run(step, "loss_scale_factor = 1 / ", "loss_scale_factor = 1 / ",
+                 self=SimpleNamespace(gradient_accumulation=micro_batches)).loss_scale_factor
+    return run(step, "loss = policy_loss *", "loss = policy_loss *", policy_loss=policy_loss,
+               loss_scale_factor=factor).loss
 
 
 def sft_loss(logprobs, mask, count=None):
