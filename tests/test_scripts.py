@@ -16,12 +16,14 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 2
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
 # these take none of a run's flags
-NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_vectors"}
+NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_vectors",
+             "mistakes"}
 PRINTED = {
     "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
     "interrupt": ["work lost", "byte for byte"],
     "end_to_end": ["gold score", "held-out accuracy", "report: "],
     "make_vectors": ["gae ", "groups", "together"],
+    "mistakes": ["| whiten | no-epsilon | ", "**divided-by-the-variance**"],
     "measure": ["# Measured", "gold score", "by seed"],
     "one_ppo_step": ["advantages", "whitened", "ratio"],
     "ppo": ["four models in memory", "explained variance", "  SFT  ", "  PPO  "],
