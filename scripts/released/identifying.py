@@ -1,38 +1,46 @@
-"""Which conventions the functions of an adapter follow: each is given every test of every group.
+"""Which conventions the functions of a released package follow: each is given every test.
 
-An adapter is a file that defines functions under the names of the vectors' files, on torch
-tensors; its gradients are those of torch's autograd.  It may also hold
+Beside functions under the names of the vectors' files, an adapter here may hold
 
     PRESETS    the names under which the groups' `systems` list what it calls
     MODES      {function: {setting: the same function with that setting}}
-    COARSE     {function, or "function, setting": what of it is less exact than float64, so that it is held to the vectors
-               tolerance in float32}
+    COARSE     {function, or "function, setting": what of it is computed in float32, so that it is
+               held to the vectors' tolerance in float32}
 
-and raises NotImplementedError for what its package does not offer.
+It raises NotImplementedError for what its package does not offer.  All runs in this process, in
+torch's own default precision and with a package imported once; whoever calls is its environment.
 """
 
-import importlib.util
-import inspect
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from minirlhf.conformance.vectors import Group, Test, Vectors, departs, functions, load
+from minirlhf.conformance import worker
+from minirlhf.conformance.adapters import Adapter, fitted, imported
+from minirlhf.conformance.frameworks import FRAMEWORKS
+from minirlhf.conformance.identify import identify
+from minirlhf.conformance.runner import Defined, Reply
+from minirlhf.conformance.systems import consistent, groups_of
+from minirlhf.conformance.vectors import Group, Test, Vectors, functions, load
+from minirlhf.conformance.verdict import equals, fault
 
-SETTING = "by default"
+BY_DEFAULT = "by default"
 
 
 @dataclass(frozen=True)
 class Followed:
-    """How one function came out in one group, test by test."""
+    """How one function came out in one group, test by test.
+
+    `float32` are tests matched within that precision's tolerance only, `departed` has known
+    mistakes that a result equals, or what was raised, and `left_out` why a test was not run.
+    """
     group: str
     core: bool
     systems: tuple[str, ...]
-    matched: list[str] = field(default_factory=list)
-    float32: list[str] = field(default_factory=list)        # matched within float32's tolerance
-    departed: dict[str, str] = field(default_factory=dict)  # id -> known mistakes, or what it raised
-    left_out: dict[str, str] = field(default_factory=dict)  # id -> why it was not run
+    matched: tuple[str, ...]
+    float32: tuple[str, ...]
+    departed: dict[str, str]
+    left_out: dict[str, str]
 
     @property
     def whole(self) -> bool:
@@ -40,101 +48,130 @@ class Followed:
         return bool(self.matched or self.float32) and not self.departed
 
 
-def load_adapter(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"adapter_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@dataclass(frozen=True)
+class Measured:
+    """One function in one setting: how it came out in each group, and what that makes it.
+
+    `answers` are those to the axes that are consistent with it, `presets` the systems that are.
+    `coarse` says what of it is computed in float32.
+    """
+    function: str
+    setting: str
+    groups: tuple[Followed, ...]
+    answers: tuple[dict, ...]
+    presets: tuple[str, ...]
+    coarse: str | None
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        return tuple(f.group for f in self.groups if f.whole)
 
 
-def identify(adapter: ModuleType) -> dict[str, dict[str, list[Followed]]]:
-    """{function: {setting: how it came out in each group}} of all that the adapter defines."""
-    modes, coarse = getattr(adapter, "MODES", {}), getattr(adapter, "COARSE", {})
-    found = {}
-    for name in functions():
-        settings = {SETTING: getattr(adapter, name, None)} | modes.get(name, {})
-        found[name] = {setting: [follow(call, load(name), group,
-                                        name in coarse or f"{name}, {setting}" in coarse)
-                                 for group in load(name).groups]
-                       for setting, call in settings.items() if call is not None}
-    return {name: settings for name, settings in found.items() if settings}
+class InProcess:
+    """One function of an adapter, asked as a runner.Session asks its worker process."""
+
+    def __init__(self, name: str, call, coarse: bool):
+        function = fitted(call, load(name))
+        self.adapter = Adapter(name, FRAMEWORKS["torch"], {name: function})
+        self.functions = {name: Defined(function.takes, True, function.problem)}
+        self.float32 = coarse                       # of the tolerance; inputs stay float64
+        self.replies: dict[tuple[str, str], Reply] = {}
+
+    def ask(self, file: Vectors, group: Group, test: Test) -> Reply:
+        key = group.name, test.id
+        if key not in self.replies:
+            self.replies[key] = Reply(**worker.answered(self.adapter, file, group, test, False))
+        return self.replies[key]
 
 
-def follow(call, file: Vectors, group: Group, coarse: bool) -> Followed:
-    followed = Followed(group.name, group.core, group.systems)
+def measure(path: Path) -> list[Measured]:
+    """Everything that an adapter defines, in every setting.  Raises ValueError without it."""
+    adapter = imported(str(path))
+    return [measured for name in functions()
+            for setting, call in settings(adapter, name).items()
+            for measured in [measure_one(name, setting, call, reason(adapter, name, setting))]]
+
+
+def settings(adapter: ModuleType, name: str) -> dict:
+    """{setting: the function so set} of what an adapter defines under a name."""
+    own = {BY_DEFAULT: getattr(adapter, name)} if hasattr(adapter, name) else {}
+    return own | getattr(adapter, "MODES", {}).get(name, {})
+
+
+def reason(adapter: ModuleType, name: str, setting: str) -> str | None:
+    coarse = getattr(adapter, "COARSE", {})
+    return coarse.get(f"{name}, {setting}", coarse.get(name))
+
+
+def measure_one(name: str, setting: str, call, coarse: str | None) -> Measured:
+    file, session = load(name), InProcess(name, call, coarse is not None)
+    groups = tuple(follow(session, file, group) for group in file.groups)
+    found = identify(session, name)
+    presets = consistent(file, found) if found.answers or found.chosen else ()
+    return Measured(name, setting, groups, found.answers, presets, coarse)
+
+
+def follow(session: InProcess, file: Vectors, group: Group) -> Followed:
+    matched, float32, departed, left_out = [], [], {}, {}
     for test in group.tests:
-        lacking = set(test.inputs) - set(inspect.signature(call).parameters)
-        if lacking:
-            followed.left_out[test.id] = f"has no {', '.join(sorted(lacking))}"
-            continue
-        try:
-            values, gradients = run(call, file, group, test)
-        except NotImplementedError as refused:
-            followed.left_out[test.id] = str(refused) or "not offered"
-        except Exception as problem:                # whatever a released package may raise
-            followed.departed[test.id] = f"raises {type(problem).__name__}: {problem}"[:200]
+        lacking = set(test.inputs) - set(session.functions[file.function].takes)
+        reply = None if lacking else session.ask(file, group, test)
+        if reply is None:
+            left_out[test.id] = f"it has no {', '.join(sorted(lacking))}"
+        elif reply.problem and "NotImplementedError" in reply.problem:
+            left_out[test.id] = reply.problem.split("NotImplementedError")[1].lstrip(": ")
+        elif fault(test.expected, reply, test.tolerance) is None:
+            matched.append(test.id)
+        elif session.float32 and test.float32 is None:
+            left_out[test.id] = "float32 cannot tell right from wrong"
+        elif session.float32 and fault(test.expected, reply, test.float32) is None:
+            float32.append(test.id)
         else:
-            judge(followed, test, values, gradients, coarse)
-    return followed
+            departed[test.id] = reply.problem or likeness(
+                test, reply, (session.float32 and test.float32) or test.tolerance)
+    return Followed(group.name, group.core, group.systems, tuple(matched), tuple(float32),
+                    departed, left_out)
 
 
-def judge(followed: Followed, test: Test, values: dict, gradients: dict, coarse: bool) -> None:
-    def right(tolerance):
-        return tolerance is not None and not any(
-            departs(got[name], wanted[name], tolerance)
-            for got, wanted in ((values, test.expected.values),
-                                (gradients, test.expected.gradients or {})) for name in wanted)
-    if right(test.tolerance):
-        followed.matched.append(test.id)
-    elif coarse and test.float32 is None:
-        followed.left_out[test.id] = "float32 cannot tell right from wrong"
-    elif coarse and right(test.float32):
-        followed.float32.append(test.id)
-    else:
-        tolerance = (coarse and test.float32) or test.tolerance
-        equal = [flag for flag, mistake in test.mistakes.items()
-                 if not any(departs(values[name], mistake.values[name], tolerance)
-                            for name in mistake.values)
-                 and not any(departs(gradients[name], x, tolerance)
-                             for name, x in (mistake.gradients or {}).items())]
-        followed.departed[test.id] = ", ".join(equal) or "no known mistake"
+def likeness(test: Test, reply: Reply, tolerance) -> str:
+    """The known mistakes that a wrong result equals."""
+    equal = [flag for flag, outcome in test.mistakes.items() if equals(outcome, reply, tolerance)]
+    return ", ".join(equal) or "no known mistake"
 
 
-def run(call, file: Vectors, group: Group, test: Test) -> tuple[dict, dict]:
-    """(values, gradients) by name, as NumPy arrays."""
-    import torch
-    inputs = {name: tensor(x) for name, x in file.call(group, test).items()}
-    wanted = list(test.expected.gradients or ())
-    for name in wanted:
-        inputs[name].requires_grad_()
-    out = call(**inputs)
-    named = dict(zip((result.name for result in file.results),
-                     out if isinstance(out, tuple) else (out,), strict=True))
-    gradients = {}
-    if wanted:
-        weights = test.expected.cotangent
-        total = sum((x * (1 if weights is None else tensor(weights[name]))).sum()
-                    for name, x in named.items())
-        slopes = torch.autograd.grad(total, [inputs[name] for name in wanted],
-                                     materialize_grads=True)
-        gradients = dict(zip(wanted, map(array, slopes), strict=True))
-    return {name: array(x) for name, x in named.items()}, gradients
+# --- what the lists say, and what the code does --------------------------------------------------
+
+@dataclass(frozen=True)
+class Claim:
+    """A preset's groups of a file, and how the function that the adapter calls by default, or in
+    one of its settings, comes out there.  `held`: in at least one setting it follows them all."""
+    preset: str
+    function: str
+    groups: tuple[str, ...]
+    held: bool
+    setting: str
+    departed: dict[str, str]
 
 
-def tensor(x: Any) -> Any:
-    import torch
-    if isinstance(x, dict):
-        return {name: tensor(inner) for name, inner in x.items()}
-    return torch.tensor(x) if hasattr(x, "dtype") else x
+def claims(adapter: ModuleType, found: list[Measured]) -> list[Claim]:
+    """What the groups' lists say of an adapter's presets, each beside what was measured."""
+    made = []
+    for preset in getattr(adapter, "PRESETS", ()):
+        for name in dict.fromkeys(measured.function for measured in found):
+            groups = {group.name for group in groups_of(load(name), preset)}
+            tried = [(measured.setting, [f for f in measured.groups if f.group in groups])
+                     for measured in found if measured.function == name]
+            run = [(setting, parts) for setting, parts in tried
+                   if any(f.matched or f.float32 or f.departed for f in parts)]
+            if not groups or not run:
+                continue
+            setting, parts = min(run, key=lambda one: sum(len(f.departed) for f in one[1]))
+            departed = {test: why for f in parts for test, why in f.departed.items()}
+            made.append(Claim(preset, name, tuple(sorted(groups)), not departed, setting,
+                              departed))
+    return made
 
 
-def array(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {name: array(inner) for name, inner in x.items()}
-    return x.detach().numpy() if hasattr(x, "detach") else x
-
-
-def plain(found: dict[str, dict[str, list[Followed]]]) -> dict:
+def plain(found: list[Measured]) -> list[dict]:
     """The same as what JSON can hold."""
-    return {name: {setting: [asdict(f) | {"whole": f.whole} for f in groups]
-                   for setting, groups in settings.items()} for name, settings in found.items()}
+    return [asdict(measured) | {"follows": measured.follows} for measured in found]

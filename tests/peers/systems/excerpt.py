@@ -7,6 +7,7 @@ arrays as they are.
 
 import ast
 import inspect
+import sys
 import textwrap
 from functools import cache
 from types import SimpleNamespace
@@ -16,11 +17,13 @@ def run(function, first, last, /, **names):
     """The names after a run of the statements from the one that begins with `first` to `last`.
 
     Both are beginnings of statements as ast.unparse writes them, and stand in one block; of
-    several places the first is taken.  The function's module gives all other names.  Raises
-    LookupError where the release has no such statements.
+    several places the first is taken.  The function's module gives all other names.  A class may
+    stand for a method of it whose decorator hides it.  Raises LookupError where the release has no
+    such statements.
     """
     names = dict(names)
-    exec(excerpt(function, first, last), inspect.unwrap(function).__globals__ | names, names)
+    module = vars(sys.modules[inspect.unwrap(function).__module__])
+    exec(excerpt(function, first, last), module | names, names)
     return SimpleNamespace(**names)
 
 

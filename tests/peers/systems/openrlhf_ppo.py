@@ -31,7 +31,7 @@ with stand_ins(*OF_OPENRLHF):
     from openrlhf.trainer.ppo_utils.kl_controller import AdaptiveKLController
     from openrlhf.utils import loss_utils
 
-PRESETS = ("openrlhf", "openrlhf-group-norm", "rloo-openrlhf")
+PRESETS = ("openrlhf", "rloo-openrlhf")
 COARSE = {
     "token_logprobs": "Actor.forward takes logits in float32",
     "entropy": "Actor.forward takes logits in float32",

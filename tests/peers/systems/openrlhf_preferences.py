@@ -26,7 +26,7 @@ with stand_ins(*OF_OPENRLHF):
     from openrlhf.trainer.dpo_trainer import DPOTrainer
     from openrlhf.trainer.rm_trainer import RewardModelTrainer
 
-PRESETS = ("openrlhf", "openrlhf-smoothed")
+PRESETS = ("openrlhf",)
 COARSE = {"normalized_scores": "RewardModelTrainer.evaluate takes rewards in float32"}
 
 

@@ -176,8 +176,8 @@ def aggregate_loss(losses, mask, micro_batches=None, length=None, mode="token-me
 
 
 def scaled(policy_loss, micro_batches):
-    """The end of update_policy (verl/workers/actor/dp_actor.py)."""
-    step = dp_actor.DataParallelPPOActor.update_policy
+    """The end of DataParallelPPOActor.update_policy (verl/workers/actor/dp_actor.py)."""
+    step = dp_actor.DataParallelPPOActor
     factor = run(step, "loss_scale_factor = 1 / ", "loss_scale_factor = 1 / ",
                  self=SimpleNamespace(gradient_accumulation=micro_batches)).loss_scale_factor
     return run(step, "loss = policy_loss *", "loss = policy_loss *", policy_loss=policy_loss,

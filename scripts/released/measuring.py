@@ -1,0 +1,68 @@
+"""From an environment to a system's results, and these to and from a JSON file."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from released.environments import SYSTEMS, System
+
+from minirlhf.files import read_object, write_json
+
+ROOT = Path(__file__).parents[2]
+ADAPTERS = ROOT / "tests" / "peers" / "systems"
+
+
+def check(system: System, python: Path) -> dict:
+    """What each of its adapters was found to follow.
+
+    Raises RuntimeError with the last line of what a failing adapter said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        adapters = {name: one(python, ADAPTERS / f"{name}.py", Path(folder, f"{name}.json"))
+                    for name in system.adapters}
+    return {"versions": versions(python, system.packages),
+            "adapters": {name: shortened(found) for name, found in adapters.items()}}
+
+
+def one(python: Path, adapter: Path, results: Path) -> dict:
+    ran = subprocess.run(
+        [str(python), str(ROOT / "scripts" / "released" / "inside.py"), str(adapter), str(results)],
+        capture_output=True, text=True, encoding="utf-8", cwd=results.parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+                          "TRL_EXPERIMENTAL_SILENCE": "1"})
+    if ran.returncode:
+        raise RuntimeError(f"{adapter.name}: {(ran.stderr.splitlines() or ['?'])[-1][:300]}")
+    return read_object(results)
+
+
+def versions(python: Path, packages: tuple[str, ...]) -> dict[str, str]:
+    code = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
+    ran = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True,
+                         encoding="utf-8", check=True)
+    return dict(zip(packages, ran.stdout.split(), strict=True))
+
+
+def shortened(found: dict) -> dict:
+    """Counts in place of tests' names, but for those that depart in a core or claimed group."""
+    claimed = {(claim["function"], group) for claim in found["claims"]
+               for group in claim["groups"]}
+    for measured in found["measured"]:
+        for group in measured["groups"]:
+            tell = group["core"] or (measured["function"], group["group"]) in claimed
+            group |= {"matched": len(group["matched"]), "float32": len(group["float32"]),
+                      "left_out": len(group["left_out"])}
+            group["departed"] = group["departed"] if tell else len(group["departed"])
+    return found
+
+
+def read(path: Path) -> dict:
+    """{system: its results}, in the order of SYSTEMS; empty if there is no file."""
+    found = read_object(path) if path.is_file() else {}
+    return {system.name: found[system.name] for system in SYSTEMS if system.name in found}
+
+
+def save(path: Path, results: dict) -> None:
+    order = {system.name: results[system.name] for system in SYSTEMS if system.name in results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, order)
