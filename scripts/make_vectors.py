@@ -9,8 +9,8 @@ byte differs.  --quick checks one family.
 import argparse
 import sys
 
+from vectors.building import build
 from vectors.everything import FAMILIES
-from vectors.family import build
 from vectors.text import text
 
 from minirlhf.conformance.vectors import V1

@@ -32,6 +32,7 @@ ROWS = [                                            # from the machine up to the
     ["agreement"],
     ["world"],
     ["evaluation"],
+    ["conformance"],
     ["wording"],
     ["watching"],
     ["text"],
@@ -41,19 +42,22 @@ ROWS = [                                            # from the machine up to the
     ["presets"],
     ["run"],
     ["run_folder"],
+    ["conventions"],
     ["preferences"],
     ["judgement"],
     ["pipeline"],
     ["continuing"],
     ["options"],
-    ["labelling", "agreement_command", "refusals_command", "conformance"],
+    ["labelling", "agreement_command", "refusals_command", "conventions_command",
+     "verify_command"],
     ["findings"],
     ["report"],
     ["page"],
     ["chat_text"],
     ["chat"],
     ["commands"],
-    ["cli", "__main__"],
+    ["cli"],
+    ["__main__"],
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -98,8 +102,9 @@ def imports(module: str, sources: dict[str, str]) -> Iterator[str]:
 
 
 def layer(module: str) -> str:
-    """"stages" for minirlhf.stages.ppo, "" for minirlhf itself."""
-    return (module.split(".") + [""])[1]
+    """"stages" for minirlhf.stages.ppo, "" for minirlhf itself; a folder's __main__ is a door."""
+    parts = module.split(".")
+    return "__main__" if parts[-1] == "__main__" else (parts + [""])[1]
 
 
 def inner_imports(module: str, sources: dict[str, str]) -> list[str]:

@@ -2,11 +2,7 @@
 
 import sys
 
-from minirlhf.conformance.command import verify
+from minirlhf import cli
 
 if __name__ == "__main__":
-    try:
-        sys.exit(verify(sys.argv[1:]))
-    except (ValueError, RuntimeError, OSError) as problem:
-        print(f"minirlhf: {problem}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(cli.main(["verify", *sys.argv[1:]]))

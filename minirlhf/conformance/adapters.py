@@ -76,9 +76,9 @@ def adapter_of(module: ModuleType, source: str) -> Adapter:
     known = functions()
     named = {name: getattr(module, name) for name in known if callable(getattr(module, name, None))}
     if not named:
-        own = [name for name in vars(module) if not name.startswith("_")]
+        own = [name for name, x in vars(module).items() if callable(x) and not name.startswith("_")]
         close = [(mine, near[0]) for mine in own
-                 if (near := difflib.get_close_matches(mine, known, 1, 0.75))]
+                 if (near := difflib.get_close_matches(mine, known, 1, 0.6))]
         hint = "".join(f"; {mine} is nearly {name}" for mine, name in close)
         raise ValueError(f"{source} defines none of the functions that there are vectors for{hint}."
                          f"  They are {', '.join(known)}")

@@ -1,10 +1,22 @@
 """Vectors of how token losses become the loss of an optimizer step."""
 
-from vectors.clipped_surrogate_loss import aggregate
 from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
 from vectors.witness import chosen, mean, mpf, total
 
 NAN, HUGE = float("nan"), 1e30
+
+
+def aggregate(rows: list[list], width: int, how: str, count=None):
+    """One number of the unmasked tokens' losses, row by row."""
+    tokens = [loss for row in rows for loss in row]
+    if how == "token-mean":
+        return total(tokens) / (len(tokens) if count is None else count)
+    full = [row for row in rows if row]
+    if how == "seq-mean-token-mean":
+        return mean(mean(row) for row in full)
+    if how == "seq-mean-token-sum":
+        return mean(total(row) for row in full)
+    return total(tokens) / (width if how == "token-sum-over-width" else width * len(rows))
 
 
 def aggregate_loss(x, c):

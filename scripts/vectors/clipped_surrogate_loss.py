@@ -1,5 +1,6 @@
 """Vectors of PPO's policy loss."""
 
+from vectors.aggregate_loss import aggregate
 from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
 from vectors.witness import chosen, clip, exp, larger, mean, mpf, smaller, total
 
@@ -26,19 +27,6 @@ def token_loss(d, advantage, x, c):
     if c["pg.dual_clip"] != "none" and advantage < 0:
         gain = larger(gain, mpf(c["pg.dual_clip"]) * advantage)
     return -gain
-
-
-def aggregate(rows: list[list], width: int, how: str, count=None):
-    """One number of the unmasked tokens' losses, row by row."""
-    tokens = [loss for row in rows for loss in row]
-    if how == "token-mean":
-        return total(tokens) / (len(tokens) if count is None else count)
-    full = [row for row in rows if row]
-    if how == "seq-mean-token-mean":
-        return mean(mean(row) for row in full)
-    if how == "seq-mean-token-sum":
-        return mean(total(row) for row in full)
-    return total(tokens) / (width if how == "token-sum-over-width" else width * len(rows))
 
 
 def clipped_surrogate_loss(x, c, term=token_loss):

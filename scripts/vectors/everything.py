@@ -23,6 +23,7 @@ from vectors import (
     nucleus_logprobs,
     penalized_rewards,
     per_token_preference_loss,
+    position_ids,
     reward_to_go,
     score_index,
     score_without_end,
@@ -33,7 +34,7 @@ from vectors import (
 )
 
 FAMILIES = {module.FAMILY.function: module.FAMILY for module in (
-    token_logprobs, nucleus_logprobs,
+    position_ids, token_logprobs, nucleus_logprobs,
     sft_mask, sft_loss,
     bradley_terry_loss, best_of_loss, per_token_preference_loss, score_index, normalized_scores,
     kl_estimate, exact_kl, kl_loss, penalized_rewards, score_without_end,

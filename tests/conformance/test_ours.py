@@ -107,6 +107,7 @@ OURS = {
     "leave_one_out_advantages": group_advantage.leave_one_out_advantages,
     "penalized_rewards": kl_penalty.penalized_rewards,
     "per_token_preference_loss": at_last_tokens,
+    "position_ids": tokens.position_ids,
     "score_index": lambda mask, **_: tokens.last_token(mask).argmax(axis=1),
     "sft_loss": sft_step,
     "token_logprobs": tokens.token_logprobs,

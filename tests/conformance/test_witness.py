@@ -12,8 +12,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 from vectors import clipped_surrogate_loss as surrogate  # noqa: E402
 from vectors import witness  # noqa: E402
+from vectors.building import build, departs  # noqa: E402
 from vectors.everything import FAMILIES  # noqa: E402
-from vectors.family import Case, build, departs, numbers  # noqa: E402
+from vectors.family import Case, numbers  # noqa: E402
 from vectors.text import text  # noqa: E402
 from vectors.witness import Tie, exact, exp, gradients, log_softmax, mpf, total  # noqa: E402
 

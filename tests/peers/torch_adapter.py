@@ -1,5 +1,5 @@
-"""An adapter in PyTorch, written as training code writes it: masks go in by
-`where`, gradients are autograd's.  `minirlhf verify tests/peers/torch_adapter.py` shows that all match."""
+"""An adapter in PyTorch, written as training code is: masks go in by `where`, gradients are
+autograd's.  `minirlhf verify tests/peers/torch_adapter.py` shows that all of it matches."""
 
 import math
 

@@ -8,12 +8,12 @@ switch; the switches are here.  A formula is called with the inputs that the tes
 and the tests hold each combination that the vectors know to their numbers.
 
     scores.py        score.place, score.clip, eos.penalty
-    kl.py            kl.est, kl.clamp, kl.mask, kl.place, kl.weight, kl.ctl
+    kl.py            kl.est, kl.loss_est, kl.clamp, kl.mask, kl.place, kl.weight, kl.ctl
     advantages.py    gae.mask, return.mask
     whitening.py     whiten.*
     losses.py        pg.*, vf.*, ent.*
     aggregation.py   agg, agg.micro
-    logprobs.py      temp.logp, topp.*
+    logprobs.py      pos.ids, temp.logp, topp.*
     groups.py        grpo.*, rloo.*
     preferences.py   dpo.smoothing, ipo.len
     reward_model.py  rm.*

@@ -142,6 +142,7 @@ ANSWERS: dict[str, dict[Any, Any]] = {
     "kl.est": {"k1": k1, "k2": k2, "k3": k3, "abs": absolute, "k3-inverted": inverted_k3,
                "k1+": partial(straight_through, estimate=k1),
                "k3+": partial(straight_through, estimate=k3)},
+    "kl.loss_est": {"k1": k1, "k2": k2, "k3": k3},
     "kl.clamp": {"none": unclamped, "value-10": value_clamped, "k3": k3_clamped},
     "kl.mask": {"real": real, "through-p1": through_p1, "all-slots": all_slots},
     "kl.place": {"token": by_token, "sequence": by_sequence, "nowhere": nowhere},
@@ -172,10 +173,16 @@ def penalized_rewards(scores: Array, logprobs: Array, ref_logprobs: Array, mask:
 def kl_loss(logprobs: Any, old_logprobs: Array, ref_logprobs: Array, mask: Array,
             count: int | None = None, estimator: Any = None, *, answers: dict) -> Any:
     """The KL as a term of the loss: the mean over tokens of the weighed estimate."""
+    return masked_mean(token_kl(logprobs, old_logprobs, ref_logprobs, mask, answers), mask, count)
+
+
+def token_kl(logprobs: Any, old_logprobs: Array, ref_logprobs: Array, mask: Array,
+             answers: dict) -> Any:
+    """The weighed estimate of each token (B, R)."""
     xp = array_module(mask, ref_logprobs)
-    lp, old, ref = where(mask, logprobs, 0), xp.where(mask, old_logprobs, 0), xp.where(
-        mask, ref_logprobs, 0)
-    return masked_mean(answers["kl.weight"](answers["kl.est"](lp, ref), lp, ref, old), mask, count)
+    lp = where(mask, logprobs, 0)
+    old, ref = xp.where(mask, old_logprobs, 0), xp.where(mask, ref_logprobs, 0)
+    return answers["kl.weight"](answers["kl.loss_est"](lp, ref), lp, ref, old)
 
 
 def kl_controller(beta: float, logprobs: Array, ref_logprobs: Array, mask: Array,

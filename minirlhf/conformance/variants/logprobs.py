@@ -9,7 +9,7 @@ from typing import Any
 from minirlhf.arrays import Array, array_module
 from minirlhf.autograd import value
 from minirlhf.ops import index, log_softmax, select_logprobs, where
-from minirlhf.tokens import token_logprobs
+from minirlhf.tokens import position_ids, token_logprobs
 
 # --- temp.logp: (logits, tokens, τ) -> log-probs (B, T−1) ----------------------------------------
 
@@ -64,7 +64,17 @@ def full(logits: Any, kept: Array, tokens: Array) -> Any:
     return select_logprobs(logits, tokens)
 
 
+# --- pos.ids: (B, T) bool -> the position of each token ------------------------------------------
+
+def column(mask: Array) -> Array:
+    """t, whatever the padding.  The reproduction of summarize-from-feedback, with padding on the
+    left."""
+    xp = array_module(mask)
+    return xp.broadcast_to(xp.arange(mask.shape[1]), mask.shape)
+
+
 ANSWERS: dict[str, dict[Any, Any]] = {
+    "pos.ids": {"real": position_ids, "column": column},
     "temp.logp": {"tempered": token_logprobs, "tempered-eps": tempered_eps, "raw": raw},
     "topp.order": {"after-temperature": after_temperature,
                    "before-temperature": before_temperature},
@@ -96,4 +106,10 @@ def nucleus_logprobs(logits: Any, tokens: Array, temperature: float, top_p: floa
     return answers["topp.logp"](z / temperature, kept, tokens[:, 1:])
 
 
-FORMULAS = {"token_logprobs": gathered, "nucleus_logprobs": nucleus_logprobs}
+def positions(mask: Array, *, answers: dict) -> Array:
+    """The position ids of a padded batch."""
+    return answers["pos.ids"](mask)
+
+
+FORMULAS = {"position_ids": positions, "token_logprobs": gathered,
+            "nucleus_logprobs": nucleus_logprobs}

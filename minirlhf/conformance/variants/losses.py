@@ -108,10 +108,9 @@ ANSWERS: dict[str, dict[Any, Any]] = {
 }
 
 
-def clipped_surrogate_loss(logprobs: Any, old_logprobs: Array, advantages: Array, mask: Array,
-                           clip_ratio: float = 0.2, count: int | None = None, *,
-                           answers: dict) -> Any:
-    """The policy's loss: the aggregated −min(r·A, clip(r, 1−ε, 1+ε′)·A)."""
+def surrogate_tokens(logprobs: Any, old_logprobs: Array, advantages: Array, mask: Array,
+                     clip_ratio: float, answers: dict) -> tuple[Any, Array]:
+    """The loss of each token, −min(r·A, clip(r, 1−ε, 1+ε′)·A), and which slots count."""
     xp = array_module(old_logprobs, advantages, mask)
     counts = all_slots(mask) if answers["agg"] is all_slots_mean else mask
     old_logprobs, advantages = xp.where(counts, old_logprobs, 0), xp.where(counts, advantages, 0)
@@ -119,7 +118,15 @@ def clipped_surrogate_loss(logprobs: Any, old_logprobs: Array, advantages: Array
     ratio = exp(answers["pg.logratio_clamp"](logratio))
     high = answers["pg.clip_high"](clip_ratio)
     limited = where(advantages >= 0, minimum(ratio, 1 + high), maximum(ratio, 1 - clip_ratio))
-    losses = answers["pg.dual_clip"](-limited * advantages, advantages)
+    return answers["pg.dual_clip"](-limited * advantages, advantages), counts
+
+
+def clipped_surrogate_loss(logprobs: Any, old_logprobs: Array, advantages: Array, mask: Array,
+                           clip_ratio: float = 0.2, count: int | None = None, *,
+                           answers: dict) -> Any:
+    """The policy's loss, from those of its tokens."""
+    losses, counts = surrogate_tokens(logprobs, old_logprobs, advantages, mask, clip_ratio,
+                                      answers)
     return answers["agg"](losses, counts, count)
 
 

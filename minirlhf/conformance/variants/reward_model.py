@@ -60,7 +60,7 @@ def row_end(tokens: Array, mask: Array, prompt_width: int, pad_id: int) -> Array
     return array_module(tokens).full(len(tokens), tokens.shape[1] - 1)
 
 
-# --- rm.loss: a choice among k replies (scores (N, k), best (N,)) -> loss ------------------------
+# --- rm.choice: a choice among k replies (scores (N, k), best (N,)) -> loss ----------------------
 
 def pairwise(scores: Any, best: Array) -> Any:
     """−log σ(s_best − s_j), the mean over prompts and other replies j.  Most systems."""
@@ -80,7 +80,7 @@ def n_way(scores: Any, best: Array) -> Any:
     return -masked_mean(picked, array_module(best).ones(len(best), dtype=bool))
 
 
-# --- rm.loss: a score for every token (scores, tokens, masks of both) -> loss --------------------
+# --- rm.compare: a score for every token (scores, tokens, masks of both) -> loss -----------------
 
 def at_last_tokens(chosen_scores: Any, rejected_scores: Any, chosen_tokens: Array,
                    rejected_tokens: Array, chosen_mask: Array, rejected_mask: Array) -> Any:
@@ -148,8 +148,8 @@ ANSWERS: dict[str, dict[Any, Any]] = {
                 "before-the-first-pad": before_first_pad,
                 "before-the-first-pad-of-the-row": before_any_pad,
                 "response-last-nonpad": response_last_nonpad, "row-end": row_end},
-    "rm.loss": {"pairwise": pairwise, "n-way": n_way, "last-token": at_last_tokens,
-                "from-divergence": from_divergence},
+    "rm.choice": {"pairwise": pairwise, "n-way": n_way},
+    "rm.compare": {"last-token": at_last_tokens, "from-divergence": from_divergence},
     "rm.margin": {"used": used, "ignored": ignored},
     "rm.center": {factor: partial(centering, factor=factor) for factor in (0.0, 0.01)},
     "rm.post": {"population": partial(standardised, ddof=0),
@@ -168,12 +168,12 @@ def score_index(tokens: Array, mask: Array, prompt_width: int, pad_id: int, *,
 
 def best_of(scores: Any, best: Array, *, answers: dict) -> Any:
     """The loss of a choice among several replies."""
-    return answers["rm.loss"](scores, best)
+    return answers["rm.choice"](scores, best)
 
 
 def per_token(*sides: Any, answers: dict, **named: Any) -> Any:
     """The loss of comparisons where every token has a score."""
-    return answers["rm.loss"](*sides, **named)
+    return answers["rm.compare"](*sides, **named)
 
 
 def pairs(score_chosen: Any, score_rejected: Any, margin: Any = None, count: int | None = None,

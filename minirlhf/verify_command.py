@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
@@ -44,7 +45,7 @@ The functions, their arguments and meaning: minirlhf/conformance/vectors/v1/FUNC
 
 @dataclass(frozen=True)
 class Verify:
-    adapter: tyro.conf.Positional[str]
+    adapter: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ADAPTER")]
     """path of a Python file, or the name of a module: minirlhf checks this package itself"""
     preset: str = "minirlhf"
     """the system whose conventions are to be followed, such as trl-ppo, openrlhf, verl-2026-08"""
@@ -58,7 +59,7 @@ class Verify:
 
 @dataclass(frozen=True)
 class Identify:
-    adapter: tyro.conf.Positional[str]
+    adapter: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ADAPTER")]
     """path of a Python file, or the name of a module"""
     float32: bool = False
     """give arrays of 32 bits, and compare as coarsely as these need"""

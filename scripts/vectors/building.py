@@ -1,0 +1,216 @@
+"""From a family to the content of its file: every case, in every group, by the witness."""
+
+import struct
+from typing import Any
+
+from vectors.family import Argument, Case, Convention, Family, Group, Rule, numbers
+from vectors.witness import exact, gradients, leaves, like, rounded
+
+# --- comparing -----------------------------------------------------------------------------------
+
+def departs(actual: dict, wanted: dict, rtol: float, atol: float) -> bool:
+    """Whether any entry that counts lies outside atol + rtol·|wanted|.  NaN equals NaN."""
+    for name in wanted:
+        for a, w in zip(leaves(actual[name]), leaves(wanted[name]), strict=True):
+            if w is None or a == w or (a != a and w != w):
+                continue
+            if a is None or not abs(a - w) <= atol + rtol * abs(w):
+                return True
+    return False
+
+
+def scale(tree: Any) -> float:
+    """The largest finite number of a tree, at least 1."""
+    finite = [abs(x) for x in leaves(tree) if isinstance(x, int | float) and abs(x) < float("inf")]
+    return max([1.0, *finite])
+
+
+def tolerance(case: Case, expected: dict, moved: dict) -> dict:
+    """How far a right implementation may be off, in float64 and in float32.
+
+    float32 is None where rounding the inputs to it moves the result beyond what it would be
+    allowed to be off: there it cannot tell right from wrong.
+    """
+    largest = scale([expected["values"], expected.get("gradients", {})])
+    coarse = {"rtol": 1e-4, "atol": float(f"{1e-5 * largest:.0e}")}
+    lost = departs(moved, expected["values"], coarse["rtol"] / 2, coarse["atol"] / 2)
+    rtol, atol, why = case.tolerance or (
+        1e-10, float(f"{1e-12 * largest:.0e}"),
+        "float64 has sixteen digits, and a sum of a few terms in any order loses the last ones")
+    return {"rtol": rtol, "atol": atol, "why": why, "float32": None if lost else coarse}
+
+
+def to_float32(x: float) -> float:
+    """The nearest float32; beyond its range, infinity."""
+    try:
+        return struct.unpack("f", struct.pack("f", x))[0]
+    except OverflowError:
+        return float("inf") if x > 0 else float("-inf")
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+def spelled(family: Family, inputs: dict) -> dict:
+    """The inputs as they are written: numbers of a float argument as floats."""
+    floats = {argument.name for argument in family.arguments if argument.dtype == "float"}
+    return {name: like(tree, map(float, leaves(tree))) if name in floats else tree
+            for name, tree in inputs.items()}
+
+
+def prepared(family: Family, inputs: dict, change=lambda x: x) -> dict:
+    """Inputs for the formula: floats in 50 digits, and None for an optional one left out.
+
+    `held` are the same inputs once more, which stay where they are while a gradient is measured:
+    what a formula takes from there is a constant of its gradient (a stop-gradient).
+    """
+    names = {argument.name: argument for argument in family.arguments if not argument.axis}
+    assert set(inputs) <= set(names), f"unknown inputs: {set(inputs) - set(names)}"
+    whole = {name: None for name, argument in names.items() if argument.optional}
+    for name, tree in inputs.items():
+        if names[name].dtype == "float":
+            tree = exact(like(tree, [change(float(x)) for x in leaves(tree)]))
+        whole[name] = tree
+    assert set(whole) == set(names), f"inputs missing: {set(names) - set(whole)}"
+    return whole | {"held": whole}
+
+
+def cotangent(family: Family, case: Case, outputs: dict) -> dict | None:
+    """A fixed random weight for each entry of the results, unless the result is one number."""
+    if all(result.shape == "()" for result in family.results) and len(family.results) == 1:
+        return None
+    return {name: like(tree, leaves(numbers(f"{family.function} {case.name} {name}",
+                                            len(leaves(tree)))))
+            for name, tree in outputs.items()}
+
+
+def wanted(family: Family, case: Case, rule: Rule, convention: Convention) -> dict:
+    """The expected block of a test: values, and gradients where something is differentiated."""
+    inputs = prepared(family, case.inputs)
+    outputs = rule(inputs, convention)
+    block = {"values": rounded(outputs)}
+    names = [name for name in family.differentiated if name in case.inputs]
+    if names and case.gradients:
+        weights = cotangent(family, case, outputs)
+        if weights is not None:
+            block["cotangent"] = weights
+        block["gradients"] = rounded(gradients(
+            lambda x: rule(x, convention), inputs, names, weights))
+    return block
+
+
+def mistaken(family: Family, case: Case, flag: str, convention: Convention, expected: dict,
+             allowed: dict) -> dict | None:
+    """What the mistake yields here; its gradients only where its values show nothing.
+
+    None if it cannot be told from what is right.
+    """
+    rule = family.mistakes[flag]
+    value_rule, slope_rule = rule if isinstance(rule, tuple) else (rule, rule)
+    inputs = prepared(family, case.inputs)
+    outputs = value_rule(inputs, convention)
+    values = rounded({name: like(tree, [None if w is None else y for y, w in zip(
+        leaves(tree), leaves(expected["values"][name]), strict=True)])
+        for name, tree in outputs.items()})
+    off = allowed["rtol"], allowed["atol"]
+    if departs(values, expected["values"], *off):
+        return {"values": values}
+    if "gradients" in expected:
+        slopes = rounded(gradients(lambda x: slope_rule(x, convention), inputs,
+                                   expected["gradients"], expected.get("cotangent")))
+        if departs(slopes, expected["gradients"], *off):
+            return {"values": values, "gradients": slopes}
+    return None
+
+
+def test(family: Family, group: Group, case: Case, base: dict | None) -> dict | None:
+    """One test, or None where a group would only repeat what the first group says (base)."""
+    expected = wanted(family, case, family.formula, group.convention)
+    moved = rounded(family.formula(prepared(family, case.inputs, to_float32), group.convention))
+    allowed = tolerance(case, expected, moved)
+    if base and not case.groups and group.name not in case.also and not differ(
+            expected, base, allowed):
+        return None
+    mistakes = {flag: mistaken(family, case, flag, group.convention, expected, allowed)
+                for flag in case.mistakes}
+    if base is None and None in mistakes.values():
+        raise ValueError(f"{family.function} {case.name}: the mistakes "
+                         f"{[flag for flag, m in mistakes.items() if m is None]} do not show")
+    mistakes = {flag: m for flag, m in mistakes.items() if m is not None}
+    if group is not family.groups[0]:
+        assert group.name in case.laws or case.given, f"{family.function} {case.name}: given?"
+    law = case.law if group is family.groups[0] else (
+        case.laws.get(group.name, f"{group.clause}: {case.given}"))
+    return {"id": f"{family.function}-{group.name}-{case.name}".replace("_", "-"), "law": law,
+            "flags": sorted(mistakes), "inputs": spelled(family, case.inputs),
+            "expected": expected, "tolerance": allowed, "mistakes": mistakes}
+
+
+def differ(a: dict, b: dict, allowed: dict) -> bool:
+    """Whether two expected blocks can be told apart, one way or the other."""
+    off = allowed["rtol"], allowed["atol"]
+    return any(departs(a[part], b[part], *off) or departs(b[part], a[part], *off)
+               for part in ("values", "gradients") if part in a and part in b)
+
+
+def tests_of(family: Family, group: Group, first: dict[str, dict]) -> list[dict]:
+    """The group's tests; of those it has only by default, none whose results it has already.
+
+    `first` holds {case: what is expected of it} of the first group.
+    """
+    kept = []
+    for case in family.cases:
+        if case.groups and group.name not in case.groups:
+            continue
+        made = test(family, group, case, first.get(case.name))
+        if made is None:
+            continue
+        known = any(made["expected"] == earlier["expected"] for earlier in kept)
+        if not known or not first or case.groups or case.also:
+            kept.append(made)
+    return kept
+
+
+def groups_of(family: Family) -> list[dict]:
+    """The groups, each with its tests."""
+    groups, first = [], {}
+    for group in family.groups:
+        assert set(group.convention) == {axis.name for axis in family.axes}, group.name
+        tests = tests_of(family, group, first)
+        if not tests:
+            raise ValueError(f"{family.function}: the group {group.name} differs on no case")
+        groups.append({"name": group.name, "core": group.core, "parameters": group.convention,
+                       "systems": list(group.systems), "tests": tests})
+        if group is family.groups[0]:
+            by_case = [case for case in family.cases
+                       if not case.groups or group.name in case.groups]
+            first = {case.name: made["expected"]
+                     for case, made in zip(by_case, tests, strict=True)}
+    return groups
+
+
+def build(family: Family) -> dict:
+    """The content of the family's file."""
+    return {
+        "$schema": "schema.json", "version": 1, "function": family.function,
+        "definition": {"says": family.says, "equation": list(family.equation),
+                       "sources": list(family.sources)},
+        "arguments": [described(a, True) for a in family.arguments],
+        "results": [described(a, False) for a in family.results],
+        "axes": [{"name": axis.name, "about": axis.about,
+                  "values": [{"value": v, "means": m} for v, m in axis.values.items()]}
+                 for axis in family.axes],
+        "witness": {
+            "program": f"scripts/vectors/{family.function}.py",
+            "values": "mpmath, 50 digits, rounded once to float64",
+            "gradients": "central differences of the same formula, step 1e-16 in 50 digits"
+                         if family.differentiated else None},
+        "groups": groups_of(family)}
+
+
+def described(argument: Argument, is_input: bool) -> dict:
+    words = {"name": argument.name, "shape": argument.shape, "dtype": argument.dtype,
+             "about": argument.about}
+    if is_input:
+        words |= {"differentiated": argument.differentiated, "optional": argument.optional}
+        words |= {"axis": argument.axis} if argument.axis else {}
+    return words
