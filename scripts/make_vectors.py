@@ -32,7 +32,7 @@ for function in wanted:
     content = build(FAMILIES[function])
     path, made = V1 / f"{function}.json", text(content)
     if args.check or args.quick:
-        same = path.is_file() and path.read_text(encoding="utf-8") == made
+        same = path.is_file() and path.read_bytes() == made.encode()
         differs += [] if same else [function]
     else:
         write_text(path, made)

@@ -9,31 +9,33 @@ masked, which deviation whitens, how token losses become one.
 
     file    the function: its equation and source, its arguments, its convention axes
     group   one answer to every axis ("the first pad is counted", "divided by n − 1"); one group
-            is this package's own, the others are other systems'
+            is this package's own, others are those of real systems, and some depart on a single
+            axis, so that each can be told by itself
     test    a law in one sentence, inputs, expected values and gradients, a tolerance with its
             reason, and what known mistakes yield instead
 
 So an implementation that matches no group is wrong, one that matches another group follows another
 convention, and one that matches a mistake is told its name.  `notes.json` says what each mistake
-does, what it costs and who was bitten.  The meaning of every field stands in
-`vectors/v1/schema.json`.
+does, what it costs and who was bitten; `systems.json` which code was read to say what a system
+does.  The meaning of every field stands in `vectors/v1/schema.json`.
 
 How to check code of your own, in any language:
 
 1. Read a file, and from it the groups whose `systems` or `parameters` are yours.
 2. Call your function with each test's `inputs`; leave out tests that give an optional argument you
-   do not have.
+   do not have.  An argument with an `axis` is given by no test: it takes the group's answer.
 3. Compare as the test's `tolerance` says, and nothing where null is expected.  The gradients are
    those of Σ cotangent·result.
 
 What holds for all of them: masks are True where a token counts; masked slots of inputs hold NaN,
-10³⁰ or plausible numbers, none of which may be read; no gradient is given on a corner of a
-function, where frameworks choose freely; what stands in a masked slot of a result is not compared,
-while gradients there must be 0.
+10³⁰ or plausible numbers, and are not to be read unless the group counts pads; no gradient is given
+on a corner of a function, where frameworks choose freely; what stands in a masked slot of a result
+is not compared, while gradients there must be 0.
 
 Who computed the expected numbers: `scripts/vectors/`, with 50 digits and without any of the
 package's mathematics; its gradients are differences of its own formulas.  So the package is on
 trial like everyone else.  `python scripts/make_vectors.py --check` repeats it byte for byte.
+A released test keeps its id, inputs and expected results: `tests/conformance/released.txt`.
 
 `vectors.py` reads the files into dataclasses.
 """

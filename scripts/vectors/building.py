@@ -127,8 +127,8 @@ def test(family: Family, group: Group, case: Case, base: dict | None) -> dict | 
     expected = wanted(family, case, family.formula, group.convention)
     moved = rounded(family.formula(prepared(family, case.inputs, to_float32), group.convention))
     allowed = tolerance(case, expected, moved)
-    if base and not case.groups and group.name not in case.also and not differ(
-            expected, base, allowed):
+    named = group.name in (case.groups or ()) + case.also
+    if base and not named and not differ(expected, base, allowed):
         return None
     mistakes = {flag: mistaken(family, case, flag, group.convention, expected, allowed)
                 for flag in case.mistakes}
@@ -159,13 +159,14 @@ def tests_of(family: Family, group: Group, first: dict[str, dict]) -> list[dict]
     """
     kept = []
     for case in family.cases:
-        if case.groups and group.name not in case.groups:
+        named = group.name in (case.groups or ()) + case.also
+        if not named and (case.groups or group.listed):
             continue
         made = test(family, group, case, first.get(case.name))
         if made is None:
             continue
         known = any(made["expected"] == earlier["expected"] for earlier in kept)
-        if not known or not first or case.groups or case.also:
+        if not known or not first or named:
             kept.append(made)
     return kept
 

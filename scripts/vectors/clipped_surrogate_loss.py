@@ -148,7 +148,7 @@ GROUPS = (
     star(BASE, "sequence-mean", "a token has the geometric mean ratio of its reply",
          pg__level="sequence-mean"),
     star(BASE, "rloo-trl", "replies have one ratio each, and are averaged", ("rloo-trl",),
-         pg__level="sequence-sum", agg="seq-mean-token-mean"),
+         listed=True, pg__level="sequence-sum", agg="seq-mean-token-mean"),
     star(BASE, "all-slots", "pads count in the mean",
          ("lm-human-preferences", "lm-human-preference-details"), agg="all-slots-mean"),
     star(BASE, "seq-mean-token-mean", "replies are averaged, then their means", ("trl-grpo",),
@@ -185,7 +185,7 @@ CASES = (
          batch(NEW, OLD, ADV, FULL),
          (*OFF, "max-for-min", "clip-without-min", "clip-missing", "sum-instead-of-mean",
           "clip-of-the-product"),
-         given="eight tokens"),
+         also=("rloo-trl",), given="eight tokens"),
     Case("on-policy", "at ratio one the loss is minus the mean advantage and still has a gradient",
          batch(OLD, OLD, ADV, FULL), ("policy-loss-sign", "old-logprobs-not-detached"), CORE),
     Case("advantages-sum-to-zero", "a loss of zero at ratio one is not a gradient of zero",
@@ -239,7 +239,7 @@ CASES = (
         given="plausible numbers under pads"),
     Case("unequal-lengths", "each token weighs the same, whatever the length of its reply",
          batch(NEW, OLD, ADV, UNEVEN), ("pads-in-the-mean",),
-         given="replies of four tokens and of one"),
+         also=("rloo-trl",), given="replies of four tokens and of one"),
     Case("empty-row", "a reply without a token adds nothing",
          batch(NEW, OLD, ADV, [[1, 1, 1, 0], [0, 0, 0, 0]]), ("pads-in-the-mean",),
          given="a reply without a token"),
@@ -256,7 +256,7 @@ CASES = (
     Case("same-advantage", "an advantage of a whole reply counts at each of its tokens", batch(
         NEW, OLD, [[0.7] * 4, [-0.7] * 4], [[1, 1, 1, 1], [1, 1, 0, 0]]),
         ("policy-loss-sign", "pads-in-the-mean"),
-        given="one advantage a reply"),
+        also=("rloo-trl",), given="one advantage a reply"),
     Case("worked-losses", "losses 1, 2, 3, 4 in one reply and 10 in another have mean 4", batch(
         [[-1.0] * 4, [-1.0] * 4], [[-1.0] * 4, [-1.0] * 4],
         [[-1.0, -2.0, -3.0, -4.0], [-10.0, 0.0, 0.0, 0.0]], UNEVEN),
@@ -266,7 +266,7 @@ CASES = (
         numbers("pg new", 3, 6, low=-3, high=0), numbers("pg old", 3, 6, low=-3, high=0),
         numbers("pg adv", 3, 6), [[1] * 6, [1] * 6, [1, 1, 0, 0, 0, 0]]),
         (*OFF[:2], "max-for-min", "clip-missing"),
-        given="three replies of six, six and two tokens"),
+        also=("rloo-trl",), given="three replies of six, six and two tokens"),
 )
 
 FAMILY = Family(

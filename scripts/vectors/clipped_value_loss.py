@@ -15,6 +15,8 @@ def token_loss(v, old, g, e, c, worse=larger):
 
 def counted(mask, how):
     """The slots that count: with through-p1 also the first pad."""
+    if how == "all-slots":
+        return [True] * len(mask)
     end = max([t + 1 for t, real in enumerate(mask) if real], default=0)
     return [real or (how == "through-p1" and t == end) for t, real in enumerate(mask)]
 
@@ -64,7 +66,8 @@ AXES = (
     Axis("vf.coef", "the factor before it, since some systems train critic and policy together", {
         1.0: "1, the critic has its own optimizer or its full weight", 0.5: "0.5", 0.1: "0.1"}),
     Axis("vf.mask", "which slots count", {
-        "real": "the real tokens", "through-p1": "the real tokens and the first pad"}),
+        "real": "the real tokens", "through-p1": "the real tokens and the first pad",
+        "all-slots": "all, pads included (rows of fixed length)"}),
 )
 BASE = {"vf.clip": "on", "vf.coef": 1.0, "vf.mask": "real"}
 GROUPS = (
@@ -72,10 +75,12 @@ GROUPS = (
                              "deepspeed-chat", "trlx"), core=True),
     star(BASE, "unclipped", "values are not clipped", vf__clip="off"),
     star(BASE, "half", "the loss has half weight", ("cleanrl",), vf__coef=0.5),
-    star(BASE, "tenth", "the loss has a tenth of the weight", ("lm-human-preferences",
-         "lm-human-preference-details", "torchtune"),
-         vf__coef=0.1),
+    star(BASE, "tenth", "the loss has a tenth of the weight", ("torchtune",), vf__coef=0.1),
     star(BASE, "through-p1", "the first pad counts", vf__mask="through-p1"),
+    star(BASE, "all-slots", "pads count", vf__mask="all-slots"),
+    star(BASE, "lm-human-preferences", "pads count, at a tenth of the weight",
+         ("lm-human-preferences", "lm-human-preference-details"), listed=True,
+         vf__coef=0.1, vf__mask="all-slots"),
     star(BASE, "trl-ppo", "the first pad counts, at a tenth of the weight",
          ("trl-ppo", "summarize-from-feedback-details"), vf__coef=0.1, vf__mask="through-p1"),
 )
@@ -119,9 +124,11 @@ CASES = (
         [[1.0, 2.0, 4.0, 9.0]], [[1.0, 2.0, 3.0, 9.0]], [[0.0, 1.0, 1.0, 1.0]], [[1, 1, 0, 0]]),
         ("pads-in-the-mean",),
         laws={"through-p1": "the value at the first pad is trained like a token's"},
+        also=("lm-human-preferences",),
         given="a value at the first pad"),
     Case("unequal-lengths", "each token weighs the same, whatever the length of its reply", batch(
         V, OLD, G, [[1, 1, 1, 1], [1, 0, 0, 0]]), ("pads-in-the-mean", "sum-instead-of-mean"),
+        also=("lm-human-preferences",),
         given="replies of four tokens and of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[1.0, NAN, HUGE]], [[0.5, HUGE, NAN]], [[2.0, NAN, NAN]], [[1, 0, 0]]),

@@ -52,7 +52,7 @@ CASES = (
         ("zero-times-minus-infinity",)),
     Case("impossible-for-the-reference", "a token that only the reference rules out makes it "
          "infinite", {"logits": [[0.0, 1.0, 0.5]], "ref_logits": [[0.5, 0.0, NEVER]]},
-         ("zero-times-minus-infinity",), gradients=False),
+         ("kl-of-the-wrong-weights",), gradients=False),
     Case("large-logits", "logits in the thousands do not overflow", {
         "logits": [[1000.0, 999.0, -1000.0]], "ref_logits": [[-999.0, -1000.0, -1000.0]]},
         ("kl-direction-swapped", "entropy-left-out")),

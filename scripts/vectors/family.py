@@ -40,12 +40,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Group:
-    """One answer on every axis.  `clause` says how it departs from the first group."""
+    """One answer on every axis.  `clause` says how it departs from the first group.
+
+    A `listed` one has only the cases that name it: it adds to groups that differ by one axis.
+    """
     name: str
     clause: str
     convention: Convention
     systems: tuple[str, ...] = ()
     core: bool = False
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ class Family:
 
 
 def star(base: Convention, name: str, clause: str, systems: tuple[str, ...] = (),
-         **changes: Any) -> Group:
+         listed: bool = False, **changes: Any) -> Group:
     """A group that departs from the base on the axes given, with "__" for their dots."""
     return Group(name, clause, base | {k.replace("__", "."): v for k, v in changes.items()},
-                 systems)
+                 systems, listed=listed)
 
 
 def numbers(seed: str, *shape: int, low: float = -2.0, high: float = 2.0) -> Any:

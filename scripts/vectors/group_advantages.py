@@ -91,8 +91,10 @@ AXES = (
 BASE = {"grpo.std": "group-sample", "grpo.eps": 1e-4, "grpo.singleton": "refused"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf",), core=True),
-    Group("dr-grpo", "differences are not divided", BASE | {"grpo.std": "none"}, ("dr-grpo",),
+    Group("centered", "differences are not divided", BASE | {"grpo.std": "none"}, (),
           core=True),
+    star(BASE, "dr-grpo", "differences are not divided, and a reply alone has none", ("dr-grpo",),
+         listed=True, grpo__std="none", grpo__singleton="zero"),
     star(BASE, "population", "the deviation is divided by n", grpo__std="group-population"),
     star(BASE, "batch", "the deviation is that of the batch", grpo__std="batch-sample"),
     star(BASE, "eps-6", "epsilon is 1e-6", grpo__eps=1e-6),
@@ -109,7 +111,7 @@ GROUPS = (
          grpo__eps=1e-9, grpo__singleton="nan"),
 )
 SPREAD = (1e-7, 1e-9, "the scores differ in their fourth digit, their differences keep twelve")
-SINGLES = ("trl-grpo", "score-alone", "nan-alone", "verl", "openrlhf")
+SINGLES = ("trl-grpo", "dr-grpo", "score-alone", "nan-alone", "verl", "openrlhf")
 
 
 def batch(scores, group_size):
@@ -125,14 +127,14 @@ CASES = (
     Case("two-groups", "every group has its own mean and deviation", batch(
         [1.0, 2.0, 6.0, 10.0, 30.0, 50.0], 3),
         ("grouped-over-the-batch", "groups-strided", "whitened-again", "mean-not-subtracted"),
-        given="two groups of three"),
+        also=("dr-grpo",), given="two groups of three"),
     Case("tiny-spread", "a spread of 1e-4 is no larger than epsilon, and halved by it", batch(
         [0.0, 0.0, 0.0, 0.0001], 4), ("no-epsilon", "divided-by-the-variance"),
         laws={"eps-9": "an epsilon of 1e-9 lets a spread of 1e-4 count in full",
               "floor": "a floor under the variance keeps a spread of 1e-4 small"},
          given="a spread of 1e-4"),
     Case("equal", "a group of equal scores teaches nothing", batch([0.7] * 4, 4),
-         ("no-epsilon", "mean-not-subtracted"), groups=("core", "dr-grpo", "eps-9", "floor"),
+         ("no-epsilon", "mean-not-subtracted"), groups=("core", "centered", "eps-9", "floor"),
          given="equal scores"),
     Case("equal-beside-others", "equal scores beside a group that differs teach nothing", batch(
         [1.0, 1.0, 1.0, 0.0, 1.0, 5.0], 3), ("no-epsilon", "grouped-over-the-batch",
@@ -148,11 +150,11 @@ CASES = (
         given="scores of 100 that differ by 1e-4"),
     Case("negative", "what all replies scored below zero is taken away", batch(
         [-5.0, -3.0, -4.5, -3.5], 4), ("mean-not-subtracted", "best-for-mean"),
-        groups=("core", "dr-grpo"),
+        groups=("core", "centered"),
         given="scores below zero"),
     Case("shifted", "a constant added to a group's scores changes nothing", batch(
         [11.0, 12.0, 16.0, -30.0, -10.0, 10.0], 3),
-        ("grouped-over-the-batch", "mean-not-subtracted"), groups=("core", "dr-grpo"),
+        ("grouped-over-the-batch", "mean-not-subtracted"), groups=("core", "centered"),
         given="groups far from zero"),
     Case("arbitrary", "two groups of eight have mean zero each", batch(numbers("group", 16), 8),
          ("grouped-over-the-batch", "groups-strided", "whitened-again"),

@@ -12,8 +12,8 @@ def token(new, old, ref, held, c):
     k, still = new - ref, held - ref
     if c["kl.weight"] == "unbiased":
         weight = smaller(exp(held - old), mpf(10)) * still      # gradient min(π/π_old, 10)·k
-        return estimate(still, still, c["kl.loss_est"], "none") + weight * (new - held)
-    y = estimate(k, still, c["kl.loss_est"], "none")
+        return estimate(still, still, c["kl.loss_est"], c["kl.clamp"]) + weight * (new - held)
+    y = estimate(k, still, c["kl.loss_est"], c["kl.clamp"])
     return exp(new - old) * y if c["kl.weight"] == "ratio" else y
 
 
@@ -52,12 +52,16 @@ AXES = (
         "ratio": "by π/π_old, which carries gradient as well: on policy the gradient is that of "
                  "KL(π‖π_ref)",
         "unbiased": "the value is the plain estimate, the gradient min(π/π_old, 10)·k"}),
+    Axis("kl.clamp", "a guard against overflow", {
+        "none": "none", "k3": "k3 alone: k to ±20, then the value to ±10"}),
 )
-BASE = {"kl.loss_est": "k3", "kl.weight": "none"}
+BASE = {"kl.loss_est": "k3", "kl.weight": "none", "kl.clamp": "none"}
 GROUPS = (
-    Group("k3", "", BASE, ("minirlhf", "trl-grpo", "verl-2026-01", "verl-2026-08"), core=True),
-    Group("k2", "k2 is the loss", BASE | {"kl.loss_est": "k2"}, ("openrlhf",), core=True),
+    Group("k3", "", BASE, ("minirlhf", "trl-grpo"), core=True),
+    Group("k2", "k2 is the loss", BASE | {"kl.loss_est": "k2"}, (), core=True),
     Group("k1", "k1 is the loss", BASE | {"kl.loss_est": "k1"}, (), core=True),
+    star(BASE, "clamped", "k3 stops at ten, its log-ratio at twenty",
+         ("verl-2026-01", "verl-2026-08"), kl__clamp="k3"),
     star(BASE, "ratio", "k3 is weighed by the ratio", kl__weight="ratio"),
     star(BASE, "unbiased", "k3 has the gradient of k2, weighed by the ratio",
          kl__weight="unbiased"),
@@ -92,6 +96,9 @@ CASES = (
          ("reference-is-the-old-policy", "kl-direction-swapped"),
          laws={"unbiased": "the weight of the gradient stops at a ratio of ten"},
          given="a ratio of 33"),
+    Case("far-below", "a token 25 nats below the reference costs in full", batch(
+        [[-26.0, -1.0]], [[-25.5, -1.2]], [[-1.0, -1.5]]), ("kl-direction-swapped",),
+        given="a token 25 nats below the reference"),
     Case("unequal-lengths", "each token weighs the same", batch(
         NEW, OLD, REF, [[1, 1, 1, 1], [1, 0, 0, 0]]),
         ("mask-ignored", "pads-in-the-mean", "sum-instead-of-mean"),

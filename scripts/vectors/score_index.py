@@ -58,7 +58,7 @@ GROUPS = (
          ("summarize-from-feedback",),
          rm__read="response-last-nonpad"),
     star(BASE, "row-end", "the last position",
-         ("lm-human-preferences", "lm-human-preference-details"), rm__read="row-end"),
+         ("lm-human-preferences",), rm__read="row-end"),
 )
 EVERY = tuple(group.name for group in GROUPS)
 EXACT = (1e-9, 1e-9, "an index is right or wrong")

@@ -114,7 +114,8 @@ CASES = (
         [[0.0, 0.0]], [[1, 1]]), ("probabilities-for-log-probabilities", "loss-sign"),
         groups=("core",)),
     Case("count", "divided by the tokens of the whole step, not by those at hand", batch(
-        [[-1.0, -2.0, -3.0]], [[1, 1, 0]], count=12), ("count-ignored",), groups=("core",)),
+        [[-1.0, -2.0, -3.0], [-6.0, -4.0, -5.0]], [[1, 1, 0], [1, 0, 0]], count=12),
+        ("count-ignored",), groups=("core",)),
     Case("empty-row", "an answer without a token counts for nothing", batch(
         [[-1.0, -2.0], [-9.0, -9.0]], [[1, 1], [0, 0]]),
         ("mask-ignored",), groups=("core",)),

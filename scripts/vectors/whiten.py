@@ -115,16 +115,18 @@ GROUPS = (
     star(BASE, "count", "the count has an epsilon of its own", whiten__count="n+1e-8"),
     star(BASE, "inverted", "the shift is the other way round", whiten__shift="inverted"),
     star(BASE, "verl", "the variance is divided by n - 1, and the count has an epsilon",
-         ("verl-2026-01", "verl-2026-08"), whiten__ddof=1, whiten__count="n+1e-8"),
+         ("verl-2026-01", "verl-2026-08"), listed=True, whiten__ddof=1, whiten__count="n+1e-8"),
     star(BASE, "lm-human-preferences", "each minibatch is whitened by itself, pads included",
-         ("lm-human-preferences",), whiten__mask="all-slots", whiten__scope="minibatch"),
+         ("lm-human-preferences",), listed=True, whiten__mask="all-slots",
+         whiten__scope="minibatch"),
     star(BASE, "trlx", "each minibatch is whitened by itself, pads included, over n - 1", ("trlx",),
-         whiten__mask="all-slots", whiten__scope="minibatch", whiten__ddof=1),
+         listed=True, whiten__mask="all-slots", whiten__scope="minibatch", whiten__ddof=1),
     star(BASE, "cleanrl",
          "each minibatch is whitened by itself, over n - 1, epsilon outside the root",
-         ("cleanrl",), whiten__ddof=1, whiten__eps="outside", whiten__scope="minibatch"),
+         ("cleanrl",), listed=True, whiten__ddof=1, whiten__eps="outside",
+         whiten__scope="minibatch"),
     star(BASE, "torchtune", "the shift is the other way round, over n - 1",
-         ("torchtune",), whiten__ddof=1, whiten__shift="inverted"),
+         ("torchtune",), listed=True, whiten__ddof=1, whiten__shift="inverted"),
 )
 
 
@@ -135,6 +137,7 @@ def batch(x, mask=None, shift_mean=True, **more):
 
 
 CORE = ("core",)
+BUNDLES = tuple(group.name for group in GROUPS if group.listed)
 NEARLY = (1e-6, 1e-9, "the inputs differ in their sixth digit, so their differences have ten left")
 PADDED = batch([[1.0, 2.0, 9.0], [3.0, 6.0, 9.0]], [[1, 1, 0], [1, 1, 0]])
 
@@ -144,17 +147,17 @@ CASES = (
          ("divided-by-the-variance", "variance-not-centred", "mean-over-pads",
           "mean-not-subtracted"),
          laws={"sample": "over n - 1 the numbers 1, 2 and 3 become -1, 0 and 1"},
-         given="1, 2, 3 and a pad"),
+         also=BUNDLES, given="1, 2, 3 and a pad"),
     Case("two-rows", "mean and variance are those of all rows together", PADDED,
          ("whitened-row-by-row", "mean-over-pads", "divided-by-the-variance"),
          given="two rows with pads"),
     Case("keep-the-mean", "without the shift the mean stays", PADDED | {"shift_mean": False},
          ("shift-mean-ignored", "variance-not-centred"),
-         given="shift_mean off"),
+         also=BUNDLES, given="shift_mean off"),
     Case("nearly-constant", "a spread of 1e-5 stays small beside the root of epsilon",
          batch([[2.0, 2.00001, 2.0, 1.99999]]), ("no-epsilon",), tolerance=NEARLY,
          laws={"outside": "with epsilon outside the root a spread of 1e-5 is scaled up to one"},
-         given="a spread of 1e-5"),
+         also=BUNDLES, given="a spread of 1e-5"),
     Case("as-small-as-epsilon", "a deviation of 1e-4 is scaled to the root of one half",
          batch([[0.0001, -0.0001]]), ("no-epsilon", "divided-by-the-variance"),
          laws={"outside": "with epsilon outside the root a deviation of 1e-4 is scaled up to one",
@@ -181,7 +184,7 @@ CASES = (
     Case("minibatches", "two minibatches of two rows are whitened together", batch(
         [[1.0, 2.0], [3.0, 4.0], [10.0, 30.0], [20.0, 40.0]], minibatches=[2, 2]),
         ("whitened-row-by-row",),
-        given="two minibatches of two rows"),
+        also=BUNDLES, given="two minibatches of two rows"),
     Case("uneven-minibatches", "minibatches of one and two rows are whitened together", batch(
         numbers("whiten uneven", 3, 4), [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]],
         minibatches=[1, 2]),

@@ -50,9 +50,19 @@ def exact(tree: Any) -> Any:
 
 def rounded(tree: Any) -> Any:
     """The nearest floats; booleans, integers and None stay."""
-    def one(x):
-        return float(x) if isinstance(x, mpf) else x
-    return like(tree, [one(x) for x in leaves(tree)])
+    return like(tree, [nearest(x) if isinstance(x, mpf) else x for x in leaves(tree)])
+
+
+def nearest(x) -> float:
+    """The float nearest to x, by a division of integers (mpmath's own may round twice)."""
+    if isnan(x) or isinf(x):
+        return float(x)
+    mantissa, exponent = map(int, x.man_exp)
+    try:
+        size = mantissa * 2 ** max(0, exponent) / 2 ** max(0, -exponent)
+    except OverflowError:
+        size = float("inf")
+    return -size if x < 0 else size
 
 
 # --- corners -------------------------------------------------------------------------------------

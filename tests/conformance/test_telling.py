@@ -1,6 +1,7 @@
 """Laws of what the vectors can tell: a mistake from what is right, a convention from another."""
 
 import json
+import re
 from itertools import combinations
 
 import pytest
@@ -130,6 +131,12 @@ def test_every_flag_is_explained_and_every_note_is_used():
 def test_a_note_says_what_goes_wrong_and_what_it_costs():
     for flag, note in notes().items():
         assert len(note.wrong.split()) >= 4 and len(note.costs.split()) >= 4, flag
+
+
+def test_who_was_bitten_is_a_thread_or_a_place_in_a_public_repository():
+    for flag, note in notes().items():
+        for place in note.bitten:
+            assert re.fullmatch(r"[\w.-]+/[\w.-]+(#\d+| \S+, .+ \((read|found) .+\))", place), flag
 
 
 def test_every_flag_shows_in_at_least_one_core_group_or_file_without_one():

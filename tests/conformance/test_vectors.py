@@ -6,6 +6,7 @@ test_witness.py the program that computes them.
 
 import hashlib
 import json
+import sys
 import tomllib
 from collections import Counter
 from itertools import combinations
@@ -15,8 +16,11 @@ import jsonschema
 import pytest
 from vector_files import ALL, FILES, SCHEMA, WITHOUT_CORE, cases_of, every_file
 
-from minirlhf.conformance import vectors
+from minirlhf.conformance import vectors as reader
 from minirlhf.conformance.vectors import V1, Tolerance, departs, load
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from vectors.text import text  # noqa: E402
 
 RELEASED = Path(__file__).parent / "released.txt"
 
@@ -57,6 +61,12 @@ def test_the_files_are_strict_json():
         raise AssertionError(f"{word} is not JSON")
     for path in V1.glob("*.json"):
         json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@every_file
+def test_a_file_read_and_written_again_is_the_same_text(function):
+    """So floats are in their shortest form, and nothing else has been edited by hand."""
+    assert text(FILES[function]) == (V1 / f"{function}.json").read_text(encoding="utf-8")
 
 
 def test_the_folder_holds_vectors_and_the_schema_only():
@@ -175,11 +185,11 @@ def test_there_are_at_least_three_hundred_tests():
 # --- what is shipped -----------------------------------------------------------------------------
 
 def test_every_json_file_is_in_the_wheel():
-    root = vectors.FOLDER.parent.parent
+    root = reader.FOLDER.parent.parent
     with open(root / "pyproject.toml", "rb") as file:
         patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["minirlhf.conformance"]
-    shipped = {path for pattern in patterns for path in vectors.FOLDER.glob(pattern)}
-    assert shipped == set(vectors.FOLDER.rglob("*.json")) and len(shipped) > 20
+    shipped = {path for pattern in patterns for path in reader.FOLDER.glob(pattern)}
+    assert shipped == set(reader.FOLDER.rglob("*.json")) and len(shipped) > 20
 
 
 # --- the reader ----------------------------------------------------------------------------------
@@ -190,7 +200,7 @@ def test_an_unknown_function_is_refused_with_those_there_are():
 
 
 def test_a_result_of_another_shape_or_beyond_the_tolerance_departs():
-    wanted = vectors.wanted([[1.0, None], ["nan", "inf"]], "float")
+    wanted = reader.wanted([[1.0, None], ["nan", "inf"]], "float")
     tolerance = Tolerance(1e-6, 1e-6)
     right = [[1.0, 7.0], [float("nan"), float("inf")]]
     assert not departs(right, wanted, tolerance)

@@ -88,6 +88,18 @@ def test_a_case_on_the_clip_bound_is_refused_a_gradient(log_ratio, advantage):
                   groups=surrogate.GROUPS[:1]))
 
 
+def test_numbers_are_rounded_once():
+    """To the even neighbour halfway between two floats, and not twice where floats are coarse."""
+    half = mpf(2) ** -53
+    assert witness.nearest(1 + half) == 1 and witness.nearest(1 + 3 * half) == 1 + 2 ** -51
+    assert witness.nearest(1 + half + mpf(2) ** -150) == 1 + 2 ** -52
+    smallest = mpf(2) ** -1074
+    assert witness.nearest(smallest * mpf("1.5000000000000000001")) == 2 * 2 ** -1074
+    assert witness.nearest(smallest * mpf("1.4999999999999999999")) == 2 ** -1074
+    assert witness.nearest(-exp(mpf(1000))) == float("-inf")
+    assert witness.rounded({"a": [mpf("0.1"), True, 3, None]}) == {"a": [0.1, True, 3, None]}
+
+
 # --- its cases -----------------------------------------------------------------------------------
 
 def test_a_mistake_that_does_not_show_is_refused():
