@@ -172,8 +172,8 @@ ARRAYS = ("sequences", "sequence_mask", "mask", "logprobs", "ref_logprobs", "sco
 def saved_batch(run: Run, number: int, prompts: int, group_size: int) -> Saved:
     """The batch of that number: read from the run folder, or made and written there.
 
-    Raises ValueError if the file holds another number of replies than is asked for, or not what a
-    batch holds.
+    Raises ValueError if the file holds another number of replies than is asked for, not what a
+    batch holds, or replies of another policy than the run's.
     """
     path = path_of(run, number)
     if not path.exists():
@@ -195,4 +195,8 @@ def saved_batch(run: Run, number: int, prompts: int, group_size: int) -> Saved:
     asarray = run.backend.asarray
     arrays = [asarray(found[name]) for name in ARRAYS]
     values = asarray(found["values"]) if "values" in found else None
-    return Saved(Rollout(*arrays[:5], values, arrays[5]), asarray(found["moved_logprobs"]), size)
+    rollout = Rollout(*arrays[:5], values, arrays[5])
+    measured = response_measured(run, load_models(run).policy, rollout)
+    if float(abs(measured - rollout.logprobs)[rollout.mask].max()) > 1e-3:
+        raise ValueError(f"{path} holds the replies of another policy; remove it")
+    return Saved(rollout, asarray(found["moved_logprobs"]), size)

@@ -10,14 +10,10 @@ import tyro
 from tqdm import tqdm
 
 from minirlhf.conformance.identify import identify as identified
+from minirlhf.conformance.machines import identified_json, verdict_json
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.systems import groups_of
-from minirlhf.conformance.telling import (
-    identified_json,
-    identified_text,
-    verdict_json,
-    verdict_text,
-)
+from minirlhf.conformance.telling import identified_text, verdict_text
 from minirlhf.conformance.vectors import load
 from minirlhf.conformance.verdict import examine
 from minirlhf.options import parse

@@ -18,14 +18,14 @@ from minirlhf.gae import whiten as whiten_rollout
 from minirlhf.group_advantage import leave_one_out_advantages
 from minirlhf.kl_penalty import adaptive_beta, exact_kl, kl_estimate, penalized_rewards
 from minirlhf.optimizer import clip_by_global_norm
-from minirlhf.tokens import last_token, token_logprobs
+from minirlhf.tokens import last_token, position_ids, token_logprobs
 
 __all__ = [
     "adamw_step", "adaptive_beta", "aggregate_loss", "best_of_loss", "bradley_terry_loss",
     "clip_by_global_norm", "clipped_surrogate_loss", "clipped_value_loss", "dpo_loss", "entropy",
     "exact_kl", "gae", "group_advantages", "kl_controller", "kl_estimate", "kl_loss",
-    "leave_one_out_advantages", "penalized_rewards", "per_token_preference_loss", "score_index",
-    "sft_loss", "token_logprobs", "whiten"]
+    "leave_one_out_advantages", "penalized_rewards", "per_token_preference_loss", "position_ids",
+    "score_index", "sft_loss", "token_logprobs", "whiten"]
 
 framework = "minirlhf"
 

@@ -169,7 +169,7 @@ LMHP = Preset(
      "score.place": "row-end", "score.clip": "none", "eos.penalty": "replace",
      "kl.ctl": "sequence-sum", "gae.mask": "none", **WHITENED, "whiten.mask": "all-slots",
      "whiten.scope": "minibatch", **PLAIN_RATIO, "agg": "all-slots-mean", **CRITIC,
-     "vf.coef": 0.1, **ADAMW, "adam.eps": "tf", **UNCLIPPED_NORM},
+     "vf.coef": 0.1, "vf.mask": "all-slots", **ADAMW, "adam.eps": "tf", **UNCLIPPED_NORM},
     "Source read, not run.  Replies are all of one length: what is sampled after the end counts "
     "like the rest.  Rewards are whitened too, without their mean.",
     {"topp": "not used; take_top_p_logits raises for a batch", "rm": "no pairs, a choice among "

@@ -167,7 +167,8 @@ def policy_loss(preset: Preset, batch: Batch, numbers: Numbers, worth: Array) ->
     A KL that is nowhere in the reward is a term here, β times the estimate of each token.
     """
     answers = answered({axis: preset.answer(axis) for axis in AGGREGATED})
-    estimate = answered({axis: preset.answer(axis) for axis in ("kl.loss_est", "kl.weight")
+    estimate = answered({axis: preset.answer(axis) for axis in ("kl.loss_est", "kl.clamp",
+                                                                   "kl.weight")
                          if preset.answer(axis) is not None})
     micro = preset.answer("agg.micro")
     together = as_one_batch if micro is None else answered({"agg.micro": micro})["agg.micro"]

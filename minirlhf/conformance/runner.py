@@ -134,7 +134,11 @@ class Session:
             return Reply(problem=f"was not done after {seconds:g} s", lost=True)
         if text:
             return json.loads(text)
-        return Reply(problem=f"ended the process ({ending(self.process.wait())})", lost=True)
+        try:
+            status = self.process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            return Reply(problem="closed the pipe by which it is asked", lost=True)
+        return Reply(problem=f"ended the process ({ending(status)})", lost=True)
 
     def ask(self, file: Vectors, group: Group, test: Test) -> Reply:
         """Put one test to the adapter."""

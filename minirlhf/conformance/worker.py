@@ -11,9 +11,11 @@ and starts another.
 
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from minirlhf.conformance.vectors import Group, Test, Vectors, load
 
 
 def main(source: str, float32: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the other side ends this process
     requests, answers = private_streams()
 
     def say(answer: dict) -> None:
@@ -70,20 +73,13 @@ def answered(adapter: Adapter, file: Vectors, group: Group, test: Test, float32:
     try:
         values, gradients = outcome(adapter, file, group, test, float32)
         return {"values": values, "gradients": gradients}
-    except KeyboardInterrupt:
-        raise
     except SystemExit as end:
         return {"problem": f"called sys.exit({'' if end.code is None else end.code!r})"}
     except NotWanted as problem:
         return {"problem": str(problem)}
     except BaseException as problem:                # whatever it is, it is this test's outcome
         code = getattr(adapter.functions[file.function].call, "__code__", None)
-        return {"problem": f"raised {where(problem, code and path_of(code))}"}
-
-
-def path_of(code) -> Any:
-    from pathlib import Path
-    return Path(code.co_filename)
+        return {"problem": f"raised {where(problem, code and Path(code.co_filename))}"}
 
 
 class NotWanted(ValueError):

@@ -69,6 +69,10 @@ def token_logprobs(logits, tokens, temperature):
     return np.take_along_axis(logp, tokens[:, 1:, None], axis=-1)[..., 0]
 
 
+def position_ids(mask):
+    return np.cumsum(mask, axis=1) - 1
+
+
 def sft_loss(logprobs, mask, count=None, micro_batches=None):
     return mean(-logprobs, mask, count)
 

@@ -17,6 +17,9 @@ PATCHES = {
         ("temperature-multiplied", "/ temperature", "* temperature"),
         ("tempered-after-softmax", "log_softmax(logits[:, :-1] / temperature)",
          "log_softmax(logits[:, :-1]) / temperature")],
+    "position_ids": [
+        ("counted-from-one", " - 1", ""),
+        ("positions-of-columns", "np.cumsum(mask", "np.cumsum(mask | True")],
     "sft_loss": [
         ("loss-sign", "-logprobs", "logprobs"),
         ("mean-of-row-sums", "mask, count)", "mask, len(mask))"),

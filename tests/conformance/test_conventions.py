@@ -1,6 +1,10 @@
 """`minirlhf conventions`: the replay by hand and against the core, the batch, the command."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from minirlhf.autograd import value_and_grad
 from minirlhf.clipped_surrogate import clipped_surrogate_loss
 from minirlhf.conformance.presets import PRESETS
 from minirlhf.conformance.replay import Batch, Numbers, advantages, cosine, replay, rewards
+from minirlhf.conformance.variants import ANSWERS
 from minirlhf.files import write_json, write_tensors
 from minirlhf.gae import gae, whiten
 from minirlhf.group_advantage import group_advantages, leave_one_out_advantages
@@ -291,6 +296,13 @@ def test_a_run_without_a_policy_is_told_which_stage_makes_it(run):
         conventions_command.conventions(["copy"])
 
 
+def test_a_batch_of_another_policy_is_refused(run, capsys):
+    told(capsys, "copy", *ASKED)
+    shutil.copy(run.folder / "base" / "model.safetensors", run.folder / "policy")
+    with pytest.raises(ValueError, match="0000.safetensors holds the replies of another policy"):
+        conventions_command.conventions(["copy", *ASKED])
+
+
 def test_a_file_that_is_no_batch_or_another_is_named(run, capsys):
     told(capsys, "copy", *ASKED)
     with pytest.raises(ValueError, match="0000.safetensors holds 3 prompts with 2 replies each; "
@@ -303,3 +315,44 @@ def test_a_file_that_is_no_batch_or_another_is_named(run, capsys):
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="0000.safetensors: not a whole safetensors file"):
         conventions_command.conventions(["copy", *ASKED])
+
+
+# --- the pages -----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = ROOT / "docs" / "conventions"
+
+
+def checked(folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, ROOT / "scripts" / "conventions.py", "--check", "--out",
+                           folder], capture_output=True, text=True, encoding="utf-8")
+
+
+def test_the_pages_are_as_they_are_computed_byte_for_byte():
+    ran = checked(PAGES)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_changed_a_missing_and_a_foreign_page_are_named(tmp_path):
+    folder = Path(shutil.copytree(PAGES, tmp_path / "pages"))
+    page = folder / "gae.mask.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("0.885", "0.886"), encoding="utf-8")
+    (folder / "agg.md").unlink()
+    (folder / "old.axis.md").write_text("gone", encoding="utf-8")
+    ran = checked(folder)
+    assert ran.returncode == 1
+    assert set(re.findall(r"[\w.]+\.md", ran.stderr)) == {"gae.mask.md", "agg.md", "old.axis.md"}
+
+
+def test_every_axis_has_a_page_that_says_what_each_answer_does_in_numbers():
+    for axis, answers in ANSWERS.items():
+        text = (PAGES / f"{axis}.md").read_text(encoding="utf-8")
+        table, numbers = text.split("## In numbers")
+        for answer in answers:
+            assert f"| `{answer}` | " in table and f"| `{answer}` | " in numbers, (axis, answer)
+
+
+def test_the_index_leads_to_every_page():
+    text = (PAGES / "README.md").read_text(encoding="utf-8")
+    assert {f"{axis}.md" for axis in ANSWERS} == set(re.findall(r"\(([\w.]+\.md)\)", text))
+    assert all(f"**{name}**" in text for name in PRESETS)

@@ -18,6 +18,10 @@ def token_logprobs(logits, tokens, temperature):
     return logp.gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
+def position_ids(mask):
+    return mask.cumsum(1) - 1
+
+
 def sft_loss(logprobs, mask, count=None, micro_batches=None):
     return mean(-logprobs, mask, count)
 

@@ -42,7 +42,7 @@ def beside(variance: Array, eps: float) -> Array:
 
 
 def floored(variance: Array) -> Array:
-    """√max(σ², 1e-6) + 1e-6.  verl's grpo_vectorized, until 0.7."""
+    """√max(σ², 1e-6) + 1e-6.  verl's grpo_vectorized at b178a3c."""
     return array_module(variance).maximum(variance, 1e-6) ** 0.5 + 1e-6
 
 

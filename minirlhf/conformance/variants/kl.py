@@ -182,7 +182,8 @@ def token_kl(logprobs: Any, old_logprobs: Array, ref_logprobs: Array, mask: Arra
     xp = array_module(mask, ref_logprobs)
     lp = where(mask, logprobs, 0)
     old, ref = xp.where(mask, old_logprobs, 0), xp.where(mask, ref_logprobs, 0)
-    return answers["kl.weight"](answers["kl.loss_est"](lp, ref), lp, ref, old)
+    estimate = answers["kl.clamp"](answers["kl.loss_est"], lp, ref)
+    return answers["kl.weight"](estimate, lp, ref, old)
 
 
 def kl_controller(beta: float, logprobs: Array, ref_logprobs: Array, mask: Array,

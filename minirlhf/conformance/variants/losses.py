@@ -102,7 +102,7 @@ ANSWERS: dict[str, dict[Any, Any]] = {
     "pg.dual_clip": {"none": single_clip, 3.0: dual_clip},
     "vf.clip": {"on": clipped_errors, "off": plain_errors},
     "vf.coef": {factor: partial(weighed, factor=factor) for factor in (1.0, 0.5, 0.1)},
-    "vf.mask": {"real": real, "through-p1": through_p1},
+    "vf.mask": {"real": real, "through-p1": through_p1, "all-slots": all_slots},
     "ent.temp": {"tempered": tempered, "raw": raw},
     "ent.mask": {"real": real, "all-slots": all_slots},
 }

@@ -15,8 +15,8 @@ def torch_epsilon(v: Array, correction: float, eps: float) -> Array:
 
 
 def tf_epsilon(v: Array, correction: float, eps: float) -> Array:
-    """(√v + ε)/√(1 − β₂ᵗ): with small gradients the first steps are up to thirty times longer than
-    PyTorch's.  TensorFlow, so lm-human-preferences."""
+    """(√v + ε)/√(1 − β₂ᵗ): with small gradients the first steps are up to thirty times shorter.
+    TensorFlow, so lm-human-preferences."""
     return (v ** 0.5 + eps) / correction ** 0.5
 
 
