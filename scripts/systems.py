@@ -3,8 +3,8 @@ vectors, and tell what each follows: docs/systems.md and docs/systems.json.
 
     python scripts/systems.py [SYSTEM ...] [--cache FOLDER] [--output docs/systems.md] [--quick]
 
-Environments are kept in the cache, about 1.5 GB each.  With names, only these are checked and the
-others' results are those of the JSON file.  --quick shows what would be installed, and does nothing.
+Environments are kept in the cache, about 1.5 GB each.  With names, only these are checked, and the
+others' results are those of the JSON file.  --quick only shows what would be installed.
 """
 
 import argparse

@@ -12,12 +12,13 @@ torch's own default precision and with a package imported once; whoever calls is
 """
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from minirlhf.conformance import worker
-from minirlhf.conformance.adapters import Adapter, fitted, imported
-from minirlhf.conformance.frameworks import FRAMEWORKS
+from minirlhf.conformance.adapters import Adapter, fitted
+from minirlhf.conformance.frameworks import Framework, framework_of
 from minirlhf.conformance.identify import identify
 from minirlhf.conformance.runner import Defined, Reply
 from minirlhf.conformance.systems import consistent, groups_of
@@ -70,9 +71,9 @@ class Measured:
 class InProcess:
     """One function of an adapter, asked as a runner.Session asks its worker process."""
 
-    def __init__(self, name: str, call, coarse: bool):
+    def __init__(self, name: str, call, framework: Framework, coarse: bool):
         function = fitted(call, load(name))
-        self.adapter = Adapter(name, FRAMEWORKS["torch"], {name: function})
+        self.adapter = Adapter(name, framework, {name: function})
         self.functions = {name: Defined(function.takes, True, function.problem)}
         self.float32 = coarse                       # of the tolerance; inputs stay float64
         self.replies: dict[tuple[str, str], Reply] = {}
@@ -80,21 +81,20 @@ class InProcess:
     def ask(self, file: Vectors, group: Group, test: Test) -> Reply:
         key = group.name, test.id
         if key not in self.replies:
-            self.replies[key] = Reply(**worker.answered(self.adapter, file, group, test, False))
+            with np.errstate(all="ignore"):         # masked slots hold NaN and 1e30 on purpose
+                self.replies[key] = Reply(**worker.answered(self.adapter, file, group, test, False))
         return self.replies[key]
 
 
-def measure(path: Path) -> list[Measured]:
-    """Everything that an adapter defines, in every setting.  Raises ValueError without it."""
-    adapter = imported(str(path))
-    return [measured for name in functions()
-            for setting, call in settings(adapter, name).items()
-            for measured in [measure_one(name, setting, call, reason(adapter, name, setting))]]
+def measure(adapter: ModuleType) -> list[Measured]:
+    """Everything that an adapter defines, in every setting."""
+    return [measure_one(name, setting, call, framework_of(adapter), reason(adapter, name, setting))
+            for name in functions() for setting, call in settings(adapter, name).items()]
 
 
 def settings(adapter: ModuleType, name: str) -> dict:
     """{setting: the function so set} of what an adapter defines under a name."""
-    own = {BY_DEFAULT: getattr(adapter, name)} if hasattr(adapter, name) else {}
+    own = {BY_DEFAULT: getattr(adapter, name)} if callable(getattr(adapter, name, None)) else {}
     return own | getattr(adapter, "MODES", {}).get(name, {})
 
 
@@ -103,8 +103,9 @@ def reason(adapter: ModuleType, name: str, setting: str) -> str | None:
     return coarse.get(f"{name}, {setting}", coarse.get(name))
 
 
-def measure_one(name: str, setting: str, call, coarse: str | None) -> Measured:
-    file, session = load(name), InProcess(name, call, coarse is not None)
+def measure_one(name: str, setting: str, call, framework: Framework,
+                coarse: str | None) -> Measured:
+    file, session = load(name), InProcess(name, call, framework, coarse is not None)
     groups = tuple(follow(session, file, group) for group in file.groups)
     found = identify(session, name)
     presets = consistent(file, found) if found.answers or found.chosen else ()

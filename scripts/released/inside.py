@@ -17,11 +17,11 @@ from released.identifying import claims, measure, plain  # noqa: E402
 from minirlhf.conformance.adapters import imported  # noqa: E402
 from minirlhf.files import write_json  # noqa: E402
 
-adapter, results = map(Path, sys.argv[1:])
+source, results = sys.argv[1:]
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)                    # what packages miss on a CPU
 with contextlib.redirect_stdout(sys.stderr):
+    adapter = imported(source)
     found = measure(adapter)
-    module = imported(str(adapter))
-write_json(results, {"measured": plain(found),
-                     "claims": [asdict(claim) for claim in claims(module, found)]})
+write_json(Path(results), {"measured": plain(found),
+                           "claims": [asdict(claim) for claim in claims(adapter, found)]})

@@ -44,16 +44,34 @@ def versions(python: Path, packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def shortened(found: dict) -> dict:
-    """Counts in place of tests' names, but for those that depart in a core or claimed group."""
+    """Counts in place of tests' names, of the groups that matter: the core's, those that lists
+    claim, those that are followed, and the nearest.  In the first two, tests that depart are
+    named."""
     claimed = {(claim["function"], group) for claim in found["claims"]
                for group in claim["groups"]}
-    for measured in found["measured"]:
-        for group in measured["groups"]:
-            tell = group["core"] or (measured["function"], group["group"]) in claimed
-            group |= {"matched": len(group["matched"]), "float32": len(group["float32"]),
-                      "left_out": len(group["left_out"])}
-            group["departed"] = group["departed"] if tell else len(group["departed"])
-    return found
+    return {"claims": found["claims"], "measured": [
+        {key: one[key] for key in ("function", "setting", "coarse", "follows", "presets")}
+        | {"nearest": nearest(one["groups"]), "groups": {
+            group["group"]: counted(group, group["core"] or (one["function"], group["group"])
+                                    in claimed)
+            for group in one["groups"] if group["core"] or group["group"] in one["follows"]
+            or (one["function"], group["group"]) in claimed
+            or group["group"] == nearest(one["groups"])}}
+        for one in found["measured"]]}
+
+
+def nearest(groups: list[dict]) -> str:
+    """The group most of whose tests came out, by share."""
+    def share(group: dict) -> float:
+        good = len(group["matched"]) + len(group["float32"])
+        return good / (good + len(group["departed"]) + 1)
+    return max(groups, key=share)["group"]
+
+
+def counted(group: dict, named: bool) -> dict:
+    return {"core": group["core"], "matched": len(group["matched"]),
+            "float32": len(group["float32"]), "left_out": len(group["left_out"]),
+            "departed": sorted(group["departed"]) if named else len(group["departed"])}
 
 
 def read(path: Path) -> dict:
