@@ -111,6 +111,20 @@ def test_a_function_in_float32_is_held_to_its_tolerance_only_where_that_is_said(
         assert core.whole == good and bool(core.float32) == good
 
 
+def test_a_nan_under_the_mask_tells_of_robustness_and_not_of_convention():
+    import numpy as np
+
+    def multiplied(losses, mask):
+        return (losses * mask).sum() / mask.sum()
+
+    def by_row(losses, mask):
+        return np.mean([row[real].mean() for row, real in zip(losses, mask, strict=True)])
+    for function, fits in ((multiplied, True), (by_row, False)):
+        (one,) = measure(adapter(aggregate_loss=function))
+        (core,) = [followed for followed in one.groups if followed.core]
+        assert not core.whole and ("minirlhf" in one.presets) == fits
+
+
 def test_a_claim_that_one_setting_keeps_is_kept():
     import numpy as np
     wrong, right = (lambda losses, mask: losses[mask].sum()), (

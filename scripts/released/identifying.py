@@ -53,13 +53,13 @@ class Followed:
 class Measured:
     """One function in one setting: how it came out in each group, and what that makes it.
 
-    `answers` are those to the axes that are consistent with it, `presets` the systems that are.
-    `coarse` says what of it is computed in float32.
+    `presets` are the systems that are consistent with it, tests of NaN, infinities and overflow
+    left aside: these tell how robust code is, not which convention it follows.  `coarse` says what
+    of it is computed in float32.
     """
     function: str
     setting: str
     groups: tuple[Followed, ...]
-    answers: tuple[dict, ...]
     presets: tuple[str, ...]
     coarse: str | None
 
@@ -69,7 +69,10 @@ class Measured:
 
 
 class InProcess:
-    """One function of an adapter, asked as a runner.Session asks its worker process."""
+    """One function of an adapter, asked as a runner.Session asks its worker process.
+
+    `aside`: tests of what no convention is about are answered by a refusal.
+    """
 
     def __init__(self, name: str, call, framework: Framework, coarse: bool):
         function = fitted(call, load(name))
@@ -77,8 +80,11 @@ class InProcess:
         self.functions = {name: Defined(function.takes, True, function.problem)}
         self.float32 = coarse                       # of the tolerance; inputs stay float64
         self.replies: dict[tuple[str, str], Reply] = {}
+        self.aside = False
 
     def ask(self, file: Vectors, group: Group, test: Test) -> Reply:
+        if self.aside and ("overflow" in test.id or not all_finite(test.inputs)):
+            return Reply(problem="raised nothing: left aside", refused=True)
         key = group.name, test.id
         if key not in self.replies:
             with np.errstate(all="ignore"):         # masked slots hold NaN and 1e30 on purpose
@@ -107,9 +113,17 @@ def measure_one(name: str, setting: str, call, framework: Framework,
                 coarse: str | None) -> Measured:
     file, session = load(name), InProcess(name, call, framework, coarse is not None)
     groups = tuple(follow(session, file, group) for group in file.groups)
+    session.aside = True
     found = identify(session, name)
     presets = consistent(file, found) if found.answers or found.chosen else ()
-    return Measured(name, setting, groups, found.answers, presets, coarse)
+    return Measured(name, setting, groups, presets, coarse)
+
+
+def all_finite(x) -> bool:
+    """Whether an input holds no NaN and no infinity."""
+    if isinstance(x, dict):
+        return all(map(all_finite, x.values()))
+    return isinstance(x, str) or bool(np.isfinite(x).all())
 
 
 def follow(session: InProcess, file: Vectors, group: Group) -> Followed:

@@ -5,6 +5,7 @@ from functools import cache
 from released.environments import SYSTEMS
 from released.findings import SEEN, finding
 
+from minirlhf.conformance.systems import asked_systems
 from minirlhf.conformance.vectors import functions, load
 
 HEAD = """\
@@ -29,14 +30,15 @@ READING = """\
 asked (a function without an optional argument is not asked about it).  *follows* are the groups
 all of whose tests came out; several may be followed at once, since a group beside the first holds
 only tests on which it differs from it.  Where none is, the nearest is told.  *consistent with* are
-the systems whose known answers the results allow.
+the systems whose known answers the results allow, tests of NaN, infinities and overflow left aside.
 """
 
 
 def page(results: dict) -> str:
     """`results` is what docs/systems.json holds: {system: its results or the problem}."""
     ran = {name: found for name, found in results.items() if "problem" not in found}
-    parts = [HEAD, "## In short\n", summary(ran), "## Where code and lists part\n", parting(ran),
+    parts = [HEAD, "## In short\n", summary(ran), "## What each was identified as\n",
+             identified(ran), "## Where code and lists part\n", parting(ran),
              "## Seen besides\n", besides(ran), "## Function by function\n", READING]
     for name, found in ran.items():
         parts += [f"### {name}\n", table(found)]
@@ -68,6 +70,30 @@ def summary(ran: dict) -> str:
 A list is borne out if the function, by default or in one of its settings, passes all tests of the
 groups that name the system.  The last column counts those, too, that fail only where a masked slot
 holds a NaN or an infinity.
+"""
+
+
+def identified(ran: dict) -> str:
+    """For each adapter the systems it is consistent with in the most functions, in any setting."""
+    body = []
+    for name, found in ran.items():
+        for adapter, one in found["adapters"].items():
+            fits: dict[str, set] = {}                   # function -> systems that are possible
+            for measured in one["measured"]:
+                fits.setdefault(measured["function"], set()).update(measured["presets"])
+            asked = {function: set(asked_systems(load(function))) for function in fits}
+            known = sorted(set().union(*asked.values()))
+            count = {system: (sum(system in fits[f] for f in fits if system in asked[f]),
+                              [f for f in fits if system in asked[f] and system not in fits[f]])
+                     for system in known}
+            best = sorted(known, key=lambda system: (-count[system][0], len(count[system][1])))
+            body.append([name, f"`{adapter}`", "; ".join(
+                f"{system} in {count[system][0]} of {count[system][0] + len(count[system][1])}"
+                + f" (not {', '.join(count[system][1])})" * bool(count[system][1])
+                for system in best[:3])])
+    return rows(["system", "adapter", "consistent with"], body) + """
+Of the functions that an adapter defines and a system has a known answer for, in how many the
+results allow that answer, in one of the settings; the three systems with the most.
 """
 
 

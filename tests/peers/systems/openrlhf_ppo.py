@@ -1,4 +1,4 @@
-"""OpenRLHF: its losses, its KL estimates and rewards, and its experience maker.
+"""OpenRLHF 0.11.2: its losses, its KL estimates and rewards, and its experience maker.
 
 Called are openrlhf.models' `Actor.forward` (openrlhf/models/actor.py), `PolicyLoss`, `ValueLoss`,
 `SFTLoss`, `aggregate_loss` (loss.py), `compute_approx_kl`, `compute_reward`, `masked_mean`

@@ -1,4 +1,4 @@
-"""OpenRLHF: what it learns from demonstrations and preferences.
+"""OpenRLHF 0.11.2: what it learns from demonstrations and preferences.
 
 Called are openrlhf.models' `PairWiseLoss`, `LogExpLoss`, `DPOLoss` (openrlhf/models/loss.py), the
 `forward` of its reward model (openrlhf/models/model.py), `SFTDataset.get_loss_mask`

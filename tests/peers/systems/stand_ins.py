@@ -13,10 +13,8 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-OF_OPENRLHF = ("deepspeed", "ray", "vllm", "peft", "flash_attn", "datasets", "optimum",
-              "bitsandbytes", "wandb", "torchmetrics", "ring_flash_attn", "accelerate", "aiohttp",
-              "pylatexenc", "math_verify", "latex2sympy2_extended", "sympy", "httpx", "fastapi",
-              "uvicorn", "jsonlines", "isort", "loralib", "torchdata", "tensorboard")
+OF_OPENRLHF = ("accelerate", "aiohttp", "datasets", "deepspeed", "flash_attn", "peft",
+               "pylatexenc", "ray", "torchdata", "vllm")
 OF_VERL = ("peft", "cachetools", "torchdata", "datasets", "PIL", "accelerate", "wandb", "vllm",
            "pylatexenc", "tensorboard", "aiohttp", "fastapi", "uvicorn", "qwen_vl_utils")
 

@@ -1,4 +1,4 @@
-"""torch: the optimizer, the clipping and the cross-entropy on which the other systems stand.
+"""torch 2.13.0: the optimizer, the clipping and the cross-entropy on which the other systems stand.
 
 Called are torch.optim.AdamW and Adam, torch.nn.utils.clip_grad_norm_, torch.nn.functional's
 cross_entropy, nll_loss and kl_div, and torch.distributions.Categorical.

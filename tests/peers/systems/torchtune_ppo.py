@@ -1,4 +1,4 @@
-"""torchtune: its functions of PPO and DPO, and how its PPO recipe masks what it gives them.
+"""torchtune 0.6.1: its functions of PPO and DPO, and how its PPO recipe masks what it gives them.
 
 Called are torchtune.rlhf's `logits_to_logprobs`, `truncate_sequence_for_logprobs`,
 `get_rewards_ppo`, `estimate_advantages`, `whiten`, `masked_mean` (torchtune/rlhf/rewards.py and

@@ -1,4 +1,4 @@
-"""TRL's classic PPO, of releases up to 0.11.
+"""TRL's classic PPO, which releases up to 0.11 have; run with 0.11.4.
 
 Called are `PPOTrainer.compute_rewards`, `compute_advantages`, `loss` and statements of
 `record_step_stats` (trl/trainer/ppo_trainer.py), with a stand-in for the trainer that holds its

@@ -1,4 +1,4 @@
-"""TRL's GRPO.
+"""TRL's GRPO, of release 1.16.0.
 
 Called are `GRPOTrainer._compute_loss`, with a stand-in for the trainer that holds the settings it
 reads, statements of `GRPOTrainer._generate_and_score_completions` (both in

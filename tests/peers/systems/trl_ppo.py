@@ -1,4 +1,4 @@
-"""TRL's PPO, of releases that have it: trl.experimental.ppo.
+"""TRL's PPO, of release 1.9.2: trl.experimental.ppo, which 1.13.0 and later do not have.
 
 Called are `masked_mean`, `masked_whiten`, `get_reward` (with its `first_true_indices`) and the
 statements of `PPOTrainer.train`, which are in trl/experimental/ppo/ppo_trainer.py and

@@ -1,4 +1,4 @@
-"""TRL's trainers of demonstrations and preferences: SFT, reward model, DPO.
+"""TRL's trainers of demonstrations and preferences, of release 1.16.0: SFT, reward model, DPO.
 
 Called are `RewardTrainer.compute_loss` with a stand-in for the trainer, statements of
 `SFTTrainer.compute_loss` and of `DPOTrainer._compute_loss` (trl/trainer/), and transformers'

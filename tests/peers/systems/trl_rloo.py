@@ -1,4 +1,4 @@
-"""TRL's RLOO.
+"""TRL's RLOO, of release 1.16.0.
 
 Called are `RLOOTrainer._compute_loss`, with a stand-in for the trainer, statements of
 `RLOOTrainer._generate_and_score_completions` (both in trl/trainer/rloo_trainer.py), and the fused

@@ -1,4 +1,4 @@
-"""verl: its core algorithms.
+"""verl, releases 0.7.0 and 0.9.1: its core algorithms.
 
 Called are verl.trainer.ppo.core_algos' advantage estimators, `kl_penalty`, `agg_loss`,
 `compute_policy_loss_vanilla` and `_gspo`, `compute_value_loss`, `compute_entropy_loss`,
