@@ -15,6 +15,7 @@ from minirlhf.conventions_command import conventions
 from minirlhf.labelling.command import label
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.trace_command import trace
 from minirlhf.verify_command import identify, verify
 
 OVERVIEW = """\
@@ -52,6 +53,8 @@ stage by stage, each continuing a run folder:
 for an implementation of your own, in NumPy, PyTorch or JAX:
   minirlhf verify ADAPTER.py      check it against test vectors, name the mistakes it makes
   minirlhf identify ADAPTER.py    which system's conventions it follows, question by question
+  minirlhf trace MODELS BATCH     every intermediate array of one update of your own small model
+  minirlhf verify --trace ARRAYS  your own arrays of an update: the first that departs, and why
 
 The same command with --resume goes on where it was interrupted.
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
@@ -93,7 +96,7 @@ def command(name: str) -> Callable:
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
              "agreement": agreement, "refusals": refusals, "conventions": conventions,
-             "verify": verify, "identify": identify}
+             "trace": trace, "verify": verify, "identify": identify}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -14,7 +15,8 @@ from minirlhf.conformance.machines import identified_json, verdict_json
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.systems import groups_of
 from minirlhf.conformance.telling import identified_text, verdict_text
-from minirlhf.conformance.vectors import load
+from minirlhf.conformance.trace_command import verify_trace
+from minirlhf.conformance.vectors import V1, functions, load
 from minirlhf.conformance.verdict import examine
 from minirlhf.options import parse
 
@@ -36,12 +38,12 @@ Arrays come as torch tensors if importing the file imports torch, as jax arrays 
 else as NumPy arrays; a line framework = "torch" (or "jax", "numpy") says so instead.  Gradients are
 taken by the framework; for NumPy a second function, sft_loss_grad beside sft_loss, gives them.
 The adapter runs in a process of its own: an exception or a hang is one test's result.
-The functions, their arguments and meaning: minirlhf/conformance/vectors/v1/FUNCTION.json.'''
+Whatever stands in the file under one of the names is checked, imported functions too.'''
 
 
 @dataclass(frozen=True)
 class Verify:
-    adapter: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ADAPTER")]
+    adapter: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ADAPTER")] = ""
     """path of a Python file, or the name of a module: minirlhf checks this package itself"""
     preset: str = "minirlhf"
     """the system whose conventions are to be followed, such as trl-ppo, openrlhf, verl-2026-08"""
@@ -51,6 +53,15 @@ class Verify:
     """seconds that a test may take before the process is ended and replaced"""
     json: bool = False
     """print JSON, with every failing test, in place of the table"""
+    trace: Path | None = None
+    """instead of an adapter: the arrays of one update of yours (.safetensors, .npz), to be compared
+    with those of the same update here, in order: the first that departs is told"""
+    step: str | None = None
+    """beside --trace: ppo_step, grpo_step or reward_model_step, or a folder that minirlhf trace
+    wrote (default: the update that has most of the arrays)"""
+    rtol: float | None = None
+    """beside --trace: the share of an array's largest entry that counts as equal (default: by the
+    arrays' precision)"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,13 @@ def verify(argv: Sequence[str]) -> int:
     The exit status is 0 if all that it defines matches, 1 if something differs, 2 for a mistake in
     the command or an adapter that cannot be imported.
     """
-    args = parse(Verify, "minirlhf verify", f"{verify.__doc__}\n{ADAPTER}", argv)
+    args = parse(Verify, "minirlhf verify", f"{verify.__doc__}\n{ADAPTER}\n{names()}", argv)
+    if bool(args.adapter) == bool(args.trace):
+        raise ValueError("give either an ADAPTER.py or --trace ARRAYS (minirlhf verify --help)")
+    if args.trace:
+        return verify_trace(args.trace, args.step, args.json, args.rtol)
+    if args.step is not None or args.rtol is not None:
+        raise ValueError("--step and --rtol go with --trace")
     with Session(args.adapter, args.timeout, args.float32) as session:
         chosen = {name: groups_of(load(name), args.preset) for name in session.functions}
         if not any(chosen.values()):
@@ -100,7 +117,8 @@ def identify(argv: Sequence[str]) -> int:
     The exit status is 0 if every function follows a known convention, 1 if one follows none, 2 for
     a mistake in the command or an adapter that cannot be imported.
     """
-    args = parse(Identify, "minirlhf identify", f"{identify.__doc__}\n{ADAPTER}", argv)
+    args = parse(Identify, "minirlhf identify", f"{identify.__doc__}\n{ADAPTER}\n{names()}",
+                 argv)
     with Session(args.adapter, args.timeout, args.float32) as session:
         tests = sum(len(g.tests) for name in session.functions for g in load(name).groups)
         with progress(tests) as bar:
@@ -114,6 +132,12 @@ def identify(argv: Sequence[str]) -> int:
     else:
         print(identified_text(every, f"{args.adapter} ({framework})"))
     return int(any(not found.answers for found in every))
+
+
+def names() -> str:
+    """What an adapter may define, and where that is explained."""
+    return (f"\nThe names: {', '.join(functions())}.  Arguments, results and laws of each: "
+            f"{V1}/NAME.json.")
 
 
 def progress(tests: int) -> tqdm:

@@ -48,7 +48,7 @@ ROWS = [                                            # from the machine up to the
     ["pipeline"],
     ["continuing"],
     ["options"],
-    ["labelling", "agreement_command", "refusals_command", "conventions_command",
+    ["labelling", "agreement_command", "refusals_command", "conventions_command", "trace_command",
      "verify_command"],
     ["findings"],
     ["report"],

@@ -95,12 +95,15 @@ def imported(source: str) -> ModuleType:
     is_path = source.endswith(".py") or path.is_file()
     if is_path and not path.is_file():
         raise ValueError(f"there is no file {source}")
+    if is_path and path.suffix != ".py":
+        raise ValueError(f"{source} does not end in .py, as a file of Python does")
     try:
         if not is_path:
             return importlib.import_module(source)
         sys.path.insert(0, str(path.resolve().parent))               # as `python adapter.py` does
-        spec = importlib.util.spec_from_file_location("adapter", path)
-        module = sys.modules["adapter"] = importlib.util.module_from_spec(spec)
+        name = f"adapter_{path.stem}"                                # shadows nobody
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
     except ModuleNotFoundError as problem:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from minirlhf.conformance.variants import FORMULAS, formula
-from minirlhf.conformance.vectors import Test, Vectors, departs
-from minirlhf.conformance.verdict import Judged, as_numbers, tolerance_of
+from minirlhf.conformance.vectors import Test, Vectors, Wanted
+from minirlhf.conformance.verdict import Judged, off, tolerance_of
 
 Answers = dict[str, Any]                                # axis -> answer
 
@@ -106,7 +106,7 @@ def evidence(file: Vectors, answers: Answers, cases: list[Judged], float32: bool
         try:
             predicted = compute(**copied(file.call(case.group, case.test)))
         except ValueError:                               # refusal is these answers' answer
-            return 1 if case.reply.refused else -(not case.reply.problem)
+            return 1 if case.reply.refused else 0 if case.reply.problem else -1
         except (TypeError, IndexError, ArithmeticError):
             return 0                                     # these inputs are not meant for it
     if case.reply.problem:
@@ -126,8 +126,8 @@ def agreement(predicted: dict, answers: Answers, cases: list[Judged], file: Vect
         if isinstance(wanted, dict):
             return 0                                     # trees have their own tests only
         counts = slots(name, answers, cases, file.groups[0].parameters)
-        expected = type(wanted)(np.asarray(predicted[name]), counts)
-        if departs(as_numbers(reply.values[name]), expected, tolerance_of(test, float32)):
+        expected = Wanted(np.asarray(predicted[name]), counts)
+        if off(reply.values[name], expected, tolerance_of(test, float32)):
             return -1
         total += int(counts.sum())
     return total

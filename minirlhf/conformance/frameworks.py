@@ -39,9 +39,8 @@ class Framework:
     differentiates: bool = True
 
 
-def detached(kind: str, names: tuple) -> ValueError:
-    return ValueError(f"the result carries no gradient: its {kind} does not reach "
-                      f"{', '.join(names)} (detached, or computed outside the framework)")
+class NotWanted(ValueError):
+    """A result that is not what the vector file asks for."""
 
 
 # --- NumPy ---------------------------------------------------------------------------------------
@@ -76,12 +75,13 @@ def our_run(call: Callable, inputs: dict, wrt: tuple, cotangent: dict | None):
 def weight_of(cotangent: dict | None, name: str, y: np.ndarray) -> Any:
     """The cotangent of a result in its own precision; 1 for a lone number.
 
-    Raises ValueError if the result has another shape than its cotangent.
+    Raises NotWanted if the result has another shape than its cotangent.
     """
     if cotangent is None:
         return 1.0
     if np.shape(y) != cotangent[name].shape:
-        raise ValueError(f"{name} has the shape {np.shape(y)}, wanted {cotangent[name].shape}")
+        raise NotWanted(f"returned the shape {np.shape(y)} for {name}, wanted "
+                        f"{cotangent[name].shape}")
     return cotangent[name].astype(y.dtype)
 
 
@@ -110,9 +110,9 @@ def torch_run(call: Callable, inputs: dict, wrt: tuple, cotangent: dict | None):
     results = call(inputs | {name: leaf.clone() for name, leaf in leaves.items()})
     total = sum((y * torch.as_tensor(weight_of(cotangent, name, torch_back(y)))).sum()
                 for name, y in results.items() if isinstance(y, torch.Tensor))
-    if not getattr(total, "requires_grad", False):
-        raise detached("grad_fn", wrt)
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    found = [None] * len(wrt)                                # of a result that is detached
+    if getattr(total, "requires_grad", False):
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     return results, {name: torch.zeros_like(leaf) if slope is None else slope
                      for (name, leaf), slope in zip(leaves.items(), found, strict=True)}
 

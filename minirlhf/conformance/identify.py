@@ -115,8 +115,8 @@ def settling(judged: list[Judged], silent: list[tuple[Group, Test]],
              answers: tuple[Answers, ...]) -> tuple[str, ...]:
     """Of each of several answers the smallest test that was refused or could not be asked; where
     there are none, one whose gradients would tell, had the function given them."""
-    left = [case for case in judged if any(one.items() <= case.group.parameters.items()
-                                            for one in answers)]
+    left = [case for case in judged
+            if any(one.items() <= case.group.parameters.items() for one in answers)]
     unseen = [(case.group, case.test) for case in left if case.test.expected.gradients
               and case.reply.gradients is None and any(
                   differ(case.test.expected.gradients, other.test.expected.gradients)

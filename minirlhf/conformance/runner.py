@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,8 @@ class Session:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            self.process.stdin.close()
+            with suppress(BrokenPipeError):              # what it did not read any more
+                self.process.stdin.close()
             self.process = None
 
     def line(self, seconds: float) -> dict | Reply:
@@ -148,12 +150,10 @@ class Session:
             return Reply(problem="not run: it hung or ended the process before", lost=True)
         if self.process is None:
             self.start()
-        try:
+        with suppress(BrokenPipeError):                  # it has ended: its last line tells
             self.process.stdin.write(json.dumps(
                 {"function": file.function, "group": group.name, "test": test.id}) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass                                         # it has ended: its last line tells
         said = self.line(self.timeout)
         if isinstance(said, Reply):
             self.failures[file.function] += 1

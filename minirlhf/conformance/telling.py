@@ -48,7 +48,7 @@ def short(verdict: Verdict, found: Identified | None) -> str:
         return f"differs: {verdict.smallest.fault}{left}"
     if verdict.named:
         return f"differs: {verdict.named[0]}{left}"
-    if found and found.answers:
+    if found and other_answers(verdict, found):
         return f"differs: another convention{left}"
     return f"differs{left}"
 
@@ -56,7 +56,7 @@ def short(verdict: Verdict, found: Identified | None) -> str:
 def difference_text(verdict: Verdict, found: Identified | None) -> str:
     """What is wrong with a function, what it looks like, and the smallest test that shows it."""
     lines = [f"{verdict.function} differs on {len(verdict.faults)} of {len(verdict.judged)} tests"]
-    if found and found.answers:
+    if found and other_answers(verdict, found):
         lines += paragraph("another convention: ", convention_text(verdict, found))
     for likeness in verdict.likenesses[:3]:
         if likeness.named or not verdict.named:
@@ -64,17 +64,19 @@ def difference_text(verdict: Verdict, found: Identified | None) -> str:
     return "\n".join(lines + case_lines(verdict.smallest))
 
 
-def convention_text(verdict: Verdict, found: Identified) -> str:
-    """The answers that a function follows in place of those it was measured by."""
-    file = load(verdict.function)
+def other_answers(verdict: Verdict, found: Identified) -> dict[str, tuple]:
+    """{axis: answers} that a function follows in place of those it was measured by."""
     wanted = verdict.groups[0].parameters
-    other = [f"{axis.name} = {' or '.join(map(str, found.of(axis.name)))}" for axis in file.axes
-             if wanted[axis.name] not in found.of(axis.name)]
-    if not other:
-        return "none that is told apart"
-    systems = consistent(file, found)
-    return "; ".join(other) + (f", as {', '.join(systems)} (try --preset {systems[0]})"
-                               if systems else ", as no system of which the answers are known")
+    return {axis: found.of(axis) for axis in wanted
+            if found.answers and wanted[axis] not in found.of(axis)}
+
+
+def convention_text(verdict: Verdict, found: Identified) -> str:
+    systems = consistent(load(verdict.function), found)
+    other = "; ".join(f"{axis} = {' or '.join(map(str, answers))}"
+                      for axis, answers in other_answers(verdict, found).items())
+    return other + (f", as {', '.join(systems)} (try --preset {systems[0]})" if systems
+                    else ", as no system of which the answers are known")
 
 
 def mistake_lines(likeness: Likeness) -> list[str]:
@@ -97,15 +99,15 @@ def case_lines(case: Judged) -> list[str]:
     test, reply = case.test, case.reply
     lines = [*paragraph(f"the smallest failing test, {test.id}: ", test.law),
              *(f"    {name:<14} {shown(x)}" for name, x in test.inputs.items())]
-    lines += paragraph("", f"it {case.fault}" if reply.problem else case.fault)
-    if not reply.problem:
-        parts = [("", reply.values, test.expected.values),
-                 ("d ", reply.gradients or {}, test.expected.gradients or {})]
-        for words, got, wanted in parts:
-            for name in got:
-                if f"{name} " in case.fault + " " and bool(words) == ("gradient" in case.fault):
-                    lines += [f"    wanted {words}{name:<7} {shown(wanted[name])}",
-                              f"    got    {words}{name:<7} {shown(got[name])}"]
+    lines += paragraph("it ", case.fault)
+    if case.wrong:
+        kind, name = case.wrong
+        title = f"d {name}" if kind == "gradients" else name
+        lines += [f"    wanted {title:<7} {shown(getattr(test.expected, kind)[name])}",
+                  f"    got    {title:<7} {shown(getattr(reply, kind)[name])}"]
+        if kind == "gradients" and not np.any(getattr(reply, kind)[name]):
+            lines += paragraph("", "no gradient arrives: is the result detached, or computed "
+                               "outside the framework?")
     return lines
 
 

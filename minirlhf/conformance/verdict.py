@@ -32,11 +32,13 @@ from minirlhf.conformance.vectors import (
 
 @dataclass(frozen=True)
 class Judged:
-    """A test, what came of it, and what is wrong with that (None: nothing)."""
+    """A test, what came of it, and what is wrong with that (None: nothing); if it is a number,
+    `wrong` is the first result that departs, as `first_wrong` says it."""
     group: Group
     test: Test
     reply: Reply
     fault: str | None
+    wrong: tuple[str, str] | None = None
 
     @property
     def matched(self) -> bool:
@@ -106,24 +108,40 @@ def tolerance_of(test: Test, float32: bool) -> Tolerance | None:
 
 
 def fault(expected: Outcome, reply: Reply, tolerance: Tolerance) -> str | None:
-    """What is wrong with a reply, in words."""
+    """What is wrong with a reply, in words that go on after "it"."""
     if reply.problem:
         return reply.problem
-    parts = [("", reply.values, expected.values)]
-    if expected.gradients and reply.gradients is not None:
-        parts.append(("the gradient of ", reply.gradients, expected.gradients))
-    for words, got, wanted in parts:
-        for name in wanted:
-            if departs(as_numbers(got[name]), wanted[name], tolerance):
-                other = shape_of(got[name]) != shape_of(wanted[name])
-                return f"{words}{name} " + (
-                    f"has the shape {shape_of(got[name])}, wanted {shape_of(wanted[name])}"
-                    if other else "differs")
+    spot = first_wrong(expected, reply, tolerance)
+    if spot is None:
+        return None
+    kind, name = spot
+    got, wanted = getattr(reply, kind)[name], getattr(expected, kind)[name]
+    words = f"the gradient of {name}" if kind == "gradients" else name
+    if shape_of(got) != shape_of(wanted):
+        return f"returned the shape {shape_of(got)} for {words}, wanted {shape_of(wanted)}"
+    return f"differs in {words}"
+
+
+def first_wrong(expected: Outcome, reply: Reply, tolerance: Tolerance) -> tuple[str, str] | None:
+    """("values" or "gradients", name) of the first result that departs; None if none does.
+
+    Gradients that the adapter has not are not compared.
+    """
+    for kind in ("values", "gradients"):
+        got, wanted = getattr(reply, kind), getattr(expected, kind)
+        for name in wanted if wanted and got is not None else ():
+            if off(got[name], wanted[name], tolerance):
+                return kind, name
     return None
 
 
+def off(got: Any, wanted: Any, tolerance: Tolerance) -> bool:
+    """Whether a result, as nested lists, is of another shape or departs."""
+    return shape_of(got) != shape_of(wanted) or departs(as_numbers(got), wanted, tolerance)
+
+
 def as_numbers(x: Any) -> Any:
-    """Nested lists as an array; ragged ones as one that equals nothing."""
+    """Nested lists as an array, a dict of them as a dict of arrays."""
     if isinstance(x, dict):
         return {name: as_numbers(inner) for name, inner in x.items()}
     return np.asarray(x, dtype=np.float64)
@@ -145,11 +163,13 @@ def equals(outcome: Outcome, reply: Reply, tolerance: Tolerance) -> bool:
 
 def judge(group: Group, test: Test, reply: Reply, float32: bool) -> Judged:
     """Compare a reply; where only float32's digits are right in float64, that is said."""
-    found = fault(test.expected, reply, tolerance_of(test, float32))
-    if found and not reply.problem and not float32 and test.float32 and not fault(
-            test.expected, reply, test.float32):
+    tolerance = tolerance_of(test, float32)
+    found = fault(test.expected, reply, tolerance)
+    if not found or reply.problem:
+        return Judged(group, test, reply, found)
+    if not float32 and test.float32 and not fault(test.expected, reply, test.float32):
         found += " after float32's digits"
-    return Judged(group, test, reply, found)
+    return Judged(group, test, reply, found, first_wrong(test.expected, reply, tolerance))
 
 
 # --- one function --------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from minirlhf.conformance.adapters import Adapter, Function, open_adapter, where
+from minirlhf.conformance.frameworks import NotWanted
 from minirlhf.conformance.vectors import Group, Test, Vectors, load
 
 
@@ -80,10 +81,6 @@ def answered(adapter: Adapter, file: Vectors, group: Group, test: Test, float32:
     except BaseException as problem:                # whatever it is, it is this test's outcome
         code = getattr(adapter.functions[file.function].call, "__code__", None)
         return {"problem": f"raised {where(problem, code and Path(code.co_filename))}"}
-
-
-class NotWanted(ValueError):
-    """A result that is not what the file asks for."""
 
 
 def outcome(adapter: Adapter, file: Vectors, group: Group, test: Test, float32: bool) -> tuple:
@@ -151,13 +148,13 @@ def plain_lists(y: Any, back: Callable, name: str) -> Any:
     if isinstance(y, dict):
         return {key: plain_lists(inner, back, f"{name}[{key!r}]") for key, inner in y.items()}
     if y is None:
-        raise NotWanted(f"{name} is None; wanted numbers")
+        raise NotWanted(f"returned None for {name}; wanted numbers")
     try:
         array = np.asarray(back(y))
     except (TypeError, ValueError) as problem:
-        raise NotWanted(f"{name} is no array: {problem}") from None
+        raise NotWanted(f"returned no array for {name}: {problem}") from None
     if array.dtype.kind not in "biuf":
-        raise NotWanted(f"{name} is a {type(y).__name__}; wanted real numbers")
+        raise NotWanted(f"returned a {type(y).__name__} for {name}; wanted real numbers")
     return (array if array.dtype.kind in "biu" else array.astype(np.float64)).tolist()
 
 

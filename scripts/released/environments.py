@@ -33,7 +33,7 @@ def verl(release: str, transformers: str) -> System:
     return System(f"verl-{release}", (
         (TORCH,), ("--no-deps", f"verl=={release}"),
         ("omegaconf", "hydra-core", "tensordict==0.10.0", "numpy<3", transformers, "ray",
-         "codetiming")), ("verl_ppo",), ("verl", "torch", "transformers"))
+         "codetiming", "pandas")), ("verl_ppo",), ("verl", "torch", "transformers"))
 
 
 SYSTEMS = (

@@ -32,7 +32,8 @@ def one(python: Path, adapter: Path, results: Path) -> dict:
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
                           "TRL_EXPERIMENTAL_SILENCE": "1"})
     if ran.returncode:
-        raise RuntimeError(f"{adapter.name}: {(ran.stderr.splitlines() or ['?'])[-1][:300]}")
+        last = (ran.stderr.splitlines() or ["it ended without a word"])[-1]
+        raise RuntimeError(f"{adapter.name}: {last.replace(str(adapter.parent), '')[:300]}")
     return read_object(results)
 
 

@@ -16,7 +16,7 @@ from minirlhf.conformance.frameworks import FRAMEWORKS, framework_of
 from minirlhf.conformance.runner import Local, Reply, Session
 from minirlhf.conformance.systems import groups_of, systems
 from minirlhf.conformance.telling import shown
-from minirlhf.conformance.vectors import functions, load
+from minirlhf.conformance.vectors import V1, functions, load
 from minirlhf.conformance.verdict import examine, judge
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def test_values_alone_are_checked_where_a_numpy_function_has_no_gradient(adapter
     assert "of exact_kl values only, since NumPy has no gradients" in capsys.readouterr().out
     wrong = source + "def exact_kl_grad(logits, ref_logits, cotangent):\n    return 0 * logits\n"
     assert cli.main(["verify", adapter(wrong)]) == 1
-    assert "the gradient of logits differs" in capsys.readouterr().out
+    assert "it differs in the gradient of logits" in capsys.readouterr().out
 
 
 def test_a_function_that_has_made_a_choice_itself_is_measured_by_that_choice(adapter, capsys):
@@ -159,6 +159,7 @@ def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta): os._exit(3)
 def exact_kl(logits, ref_logits): os.kill(os.getpid(), signal.SIGKILL)
 def kl_estimate(logprobs, ref_logprobs): return (logprobs - ref_logprobs)[None]
 def token_logprobs(logits, tokens, temperature): return "a string"
+def leave_one_out_advantages(scores, group_size): return {"a": scores}
 def kl_controller(beta, logprobs, ref_logprobs, mask, target_kl, horizon): return [[1.0], [1, 2]]
 def clip_by_global_norm(grads, max_norm): return grads
 def adaptive_beta(beta, observed_kl, target_kl, horizon, n):
@@ -172,9 +173,10 @@ SAID = {
     "entropy": "called sys.exit(3)",
     "dpo_loss": "ended the process (status 3)",
     "exact_kl": "ended the process (SIGKILL)",
-    "kl_estimate": "kl has the shape (1, 1), wanted (1,)",
-    "token_logprobs": "logprobs is a str; wanted real numbers",
-    "kl_controller": "beta is no array: ",
+    "kl_estimate": "returned the shape (1, 1) for kl, wanted (1,)",
+    "token_logprobs": "returned a str for logprobs; wanted real numbers",
+    "leave_one_out_advantages": "for advantages, wanted (4,)",
+    "kl_controller": "returned no array for beta: ",
     "clip_by_global_norm": "returned dict; wanted 2: grads, norm",
     "penalized_rewards": "takes (scores); wanted are scores, logprobs, ref_logprobs, mask, beta",
 }
@@ -191,6 +193,14 @@ def test_whatever_a_function_does_is_its_own_outcome_and_the_others_are_checked(
         assert any(said in case["fault"] for case in found[name]["failing"]), name
     hung = [case["fault"] for case in found["whiten"]["failing"]]
     assert hung[2:] == ["not run: it hung or ended the process before"] * (len(hung) - 2)
+
+
+def test_a_function_that_raises_now_and_then_follows_no_other_convention(adapter, capsys):
+    path = adapter("def exact_kl(logits, ref_logits): raise KeyError\n" + WHITEN.format(ddof=0)
+                   .replace("    mu, v", "    if x.size > 6: raise KeyError(x.size)\n    mu, v"))
+    assert cli.main(["verify", path]) == 1
+    told = capsys.readouterr().out
+    assert "another convention" not in told and "it raised adapter.py, line " in told
 
 
 def test_what_an_adapter_writes_into_its_inputs_reaches_no_other_test(adapter):
@@ -222,11 +232,23 @@ def test_an_adapter_that_cannot_be_used_is_one_message_and_status_2(adapter, cap
     (["nothing_there.py"], "there is no file nothing_there.py"),
     (["no_such_module"], "there is no module no_such_module"),
     ([str(CORRECT), "--timeout", "0"], "must be above 0"),
-    ([], "ADAPTER"),
+    ([str(CORRECT.with_name("nothing"))], "there is no module"),
+    ([str(ROOT / "LICENSE")], "does not end in .py"),
+    ([], "give either an ADAPTER.py or --trace ARRAYS"),
+    (["minirlhf", "--trace", "x.npz"], "give either an ADAPTER.py or --trace ARRAYS"),
+    (["minirlhf", "--rtol", "1"], "go with --trace"),
+    (["--trace", "nothing.npz"], "nothing.npz"),
 ])
 def test_a_mistake_in_the_command_is_one_message_and_status_2(words, said, capsys):
     assert cli.main(["verify", *words]) == 2
     assert said.lower() in capsys.readouterr().err.lower()
+
+
+def test_a_trace_is_compared_by_the_same_command(capsys):
+    arrays = str(V1 / "grpo_step" / "trace.safetensors")
+    assert cli.main(["verify", "--trace", str(V1 / "ppo_step"), "--step", "ppo_step"]) == 0
+    assert cli.main(["verify", "--trace", arrays, "--json"]) == 0
+    assert capsys.readouterr().out
 
 
 def test_the_help_shows_an_adapter(capsys):

@@ -37,7 +37,8 @@ def test_it_is_identified_as_this_package(capsys):
     ("score_chosen - score_rejected - margin", "score_chosen - score_rejected.detach() - margin",
      "rejected-detached"),
     ("kl_estimate(logprobs, ref_logprobs, estimator), mask",
-     "kl_estimate(logprobs.detach(), ref_logprobs, estimator), mask", "carries no gradient"),
+     "kl_estimate(logprobs.detach(), ref_logprobs, estimator), mask",
+     "equals the mistake kl-detached"),
 ])
 def test_a_mistake_in_it_is_found(before, after, said, tmp_path, capsys):
     source = ADAPTER.read_text(encoding="utf-8")

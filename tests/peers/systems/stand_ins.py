@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 OF_OPENRLHF = ("accelerate", "aiohttp", "datasets", "deepspeed", "flash_attn", "peft",
                "pylatexenc", "ray", "torchdata", "vllm")
-OF_VERL = ("peft", "cachetools", "torchdata", "datasets", "PIL", "accelerate", "wandb", "vllm",
-           "pylatexenc", "tensorboard", "aiohttp", "fastapi", "uvicorn", "qwen_vl_utils")
+OF_VERL = ("PIL", "accelerate", "aiohttp", "cachetools", "datasets", "fastapi", "peft",
+           "torchdata", "uvicorn")
 
 
 class Nothing(type):
