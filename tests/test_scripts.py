@@ -16,13 +16,8 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 2
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
 # these take none of a run's flags
-<<<<<<< HEAD
-NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_vectors",
-             "mistakes", "conventions", "systems"}
-=======
 NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_traces", "make_vectors",
-             "mistakes", "conventions", "tell_apart"}
->>>>>>> runner
+             "mistakes", "conventions", "tell_apart", "systems"}
 PRINTED = {
     "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
     "conventions": ["checked: gae.mask.md"],
