@@ -133,9 +133,10 @@ def test_a_claim_that_one_setting_keeps_is_kept():
                    PRESETS=("minirlhf",))
     (kept,) = claims(both, measure(both))
     assert kept.held and kept.setting == "right"
-    lone = adapter(aggregate_loss=wrong, PRESETS=("minirlhf",))
-    (broken,) = claims(lone, measure(lone))
-    assert not broken.held and broken.departed
+    for function in (wrong, refuse):
+        lone = adapter(aggregate_loss=function, PRESETS=("minirlhf",))
+        (broken,) = claims(lone, measure(lone))
+        assert not broken.held and broken.departed
 
 
 def test_the_nearest_group_is_the_one_with_the_largest_share():

@@ -6,6 +6,8 @@ and says of a departure that has none that it has not been looked into.
 
 from dataclasses import dataclass
 
+from minirlhf.conformance.vectors import load
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,6 +41,9 @@ FINDINGS = (
     Finding(("trl_grpo",), ("large-logits",),
             "The fused head of release 1.16 computes the entropy in float32 as a difference of two "
             "numbers of the logits' size: with logits of 1000 it is 0.62247 for 0.62253."),
+    Finding(("trl_grpo",), tuple(test.id for test in load("kl_estimate").groups[0].tests),
+            "The only estimate that GRPO has is k3, of the KL in its loss; it charges none in the "
+            "reward, where its list says k1."),
     Finding(("trl_grpo",), ("empty-row",),
             "A row without a token counts as a row of loss 0 in the mean over rows: three rows, "
             "one of them empty, are divided by three."),

@@ -25,7 +25,7 @@ from minirlhf.conformance.systems import consistent, groups_of
 from minirlhf.conformance.vectors import Group, Test, Vectors, functions, load
 from minirlhf.conformance.verdict import equals, fault
 
-BY_DEFAULT = "by default"
+BY_DEFAULT, LACKING = "by default", "it has no"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def follow(session: InProcess, file: Vectors, group: Group) -> Followed:
         lacking = set(test.inputs) - set(session.functions[file.function].takes)
         reply = None if lacking else session.ask(file, group, test)
         if reply is None:
-            left_out[test.id] = f"it has no {', '.join(sorted(lacking))}"
+            left_out[test.id] = f"{LACKING} {', '.join(sorted(lacking))}"
         elif reply.problem and "NotImplementedError" in reply.problem:
             left_out[test.id] = reply.problem.split("NotImplementedError")[1].lstrip(": ")
         elif fault(test.expected, reply, test.tolerance) is None:
@@ -169,19 +169,27 @@ class Claim:
 
 
 def claims(adapter: ModuleType, found: list[Measured]) -> list[Claim]:
-    """What the groups' lists say of an adapter's presets, each beside what was measured."""
+    """What the groups' lists say of an adapter's presets, each beside what was measured.
+
+    A group all of whose tests the function refuses in every setting is not kept either.
+    """
     made = []
     for preset in getattr(adapter, "PRESETS", ()):
         for name in dict.fromkeys(measured.function for measured in found):
             groups = {group.name for group in groups_of(load(name), preset)}
             tried = [(measured.setting, [f for f in measured.groups if f.group in groups])
                      for measured in found if measured.function == name]
-            run = [(setting, parts) for setting, parts in tried
-                   if any(f.matched or f.float32 or f.departed for f in parts)]
-            if not groups or not run:
+            run = [one for one in tried if any(f.matched or f.float32 or f.departed
+                                               for f in one[1])]
+            refused = {test: why for _, parts in tried for f in parts
+                       for test, why in f.left_out.items() if not why.startswith(LACKING)}
+            if not groups or not (run or refused):
                 continue
-            setting, parts = min(run, key=lambda one: sum(len(f.departed) for f in one[1]))
+            setting, parts = min(run or tried, key=lambda one: sum(len(f.departed)
+                                                                   for f in one[1]))
             departed = {test: why for f in parts for test, why in f.departed.items()}
+            if not run:
+                departed = {test: f"refused: {why}" for test, why in refused.items()}
             made.append(Claim(preset, name, tuple(sorted(groups)), not departed, setting,
                               departed))
     return made

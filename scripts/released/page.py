@@ -86,14 +86,17 @@ def identified(ran: dict) -> str:
             count = {system: (sum(system in fits[f] for f in fits if system in asked[f]),
                               [f for f in fits if system in asked[f] and system not in fits[f]])
                      for system in known}
-            best = sorted(known, key=lambda system: (-count[system][0], len(count[system][1])))
+            own = list(dict.fromkeys(claim["preset"] for claim in one["claims"]))
+            best = sorted(known, key=lambda system: (
+                system not in own, -count[system][0], len(count[system][1])))
             body.append([name, f"`{adapter}`", "; ".join(
                 f"{system} in {count[system][0]} of {count[system][0] + len(count[system][1])}"
                 + f" (not {', '.join(count[system][1])})" * bool(count[system][1])
-                for system in best[:3])])
+                for system in best[:max(3, len(own))])])
     return rows(["system", "adapter", "consistent with"], body) + """
 Of the functions that an adapter defines and a system has a known answer for, in how many the
-results allow that answer, in one of the settings; the three systems with the most.
+results allow that answer, in one of the settings: first for the systems that it is listed as, then
+for those with the most.
 """
 
 
@@ -114,7 +117,7 @@ def parting(ran: dict) -> str:
                 f"{name} ({claim['preset']})" for name, claim, other, _ in seen if other == test))
             likeness = next(like for _, _, other, like in seen if other == test)
             known = (f"; equals the known mistake *{likeness}*"
-                     if not likeness.startswith(("no known", "raised")) else "")
+                     if not likeness.startswith(("no known", "raised", "refused")) else "")
             lines.append(f"    - `{test}` ({laws()[test]}): {where}{known}\n")
     return "".join(lines) or "Nowhere.\n"
 
