@@ -101,6 +101,10 @@ SEEN = (
     Seen("trl-1.16.0", "dpo_loss", "label_smoothing=0.1", "core",
          "TRL's DPO with its default loss_type \"sigmoid\" does not use `label_smoothing`; "
          "OpenRLHF and torchtune do."),
+    Seen("trl-1.16.0", "aggregate_loss", "loss_type='dr_grpo'", "constant-length",
+         "TRL's `dr_grpo` divides each micro-batch by its own rows times the constant length, and "
+         "averages these: where micro-batches have unequal numbers of rows, that is not the sum "
+         "over the step's rows times the length.", departs="aggregate-loss-core-split-unevenly"),
     Seen("trl-1.16.0", "clipped_surrogate_loss", "delta=3.0", "dual-clip",
          "TRL's `delta` is the dual clip."),
     Seen("trl-0.11.4", "token_logprobs", "by default", "raw",
