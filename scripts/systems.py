@@ -1,10 +1,11 @@
 """Released systems on trial: build an environment for each, check their own functions against all
 vectors, and tell what each follows: docs/systems.md and docs/systems.json.
 
-    python scripts/systems.py [SYSTEM ...] [--cache FOLDER] [--output docs/systems.md] [--quick]
+    python scripts/systems.py [SYSTEM ...] [--cache FOLDER] [--output docs/systems.md] [--page]
 
 Environments are kept in the cache, about 1.5 GB each.  With names, only these are checked, and the
-others' results are those of the JSON file.  --quick only shows what would be installed.
+others' results are those of the JSON file.  --page writes the page of these results again, and
+--quick only shows what would be installed.
 """
 
 import argparse
@@ -23,6 +24,7 @@ parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
 parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(names)}")
 parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "minirlhf-systems")
 parser.add_argument("--output", type=Path, default=Path("docs/systems.md"))
+parser.add_argument("--page", action="store_true", help="measure nothing")
 parser.add_argument("--quick", action="store_true", help="install nothing, as a test")
 args = parser.parse_args()
 unknown = sorted(set(args.systems) - set(names))
@@ -37,7 +39,7 @@ if args.quick:
 else:
     data = args.output.with_suffix(".json")
     results = read(data)
-    for system in tqdm(wanted, desc="systems"):
+    for system in tqdm([] if args.page else wanted, desc="systems"):
         try:
             results[system.name] = check(system, build(system, args.cache))
         except RuntimeError as problem:
