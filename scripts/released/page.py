@@ -118,7 +118,8 @@ def parting(ran: dict) -> str:
             likeness = next(like for _, _, other, like in seen if other == test)
             known = (f"; equals the known mistake *{likeness}*"
                      if not likeness.startswith(("no known", "raised", "refused")) else "")
-            lines.append(f"    - `{test}` ({laws().get(test, 'no longer a test')}): {where}{known}\n")
+            law = laws().get(test, "no longer a test")
+            lines.append(f"    - `{test}` ({law}): {where}{known}\n")
     return "".join(lines) or "Nowhere.\n"
 
 
