@@ -76,8 +76,9 @@ def compare(run: Run, saved: Saved, names: list[str]) -> list[Comparison]:
     found = []
     for preset in map(PRESETS.__getitem__, names):
         try:
-            outcomes = tuple(replay(preset, saved.batch(moved), numbers_of(run),
-                                    METHOD[run.config.algorithm]) for moved in (False, True))
+            with np.errstate(all="ignore"):                       # an infinity is shown as one
+                outcomes = tuple(replay(preset, saved.batch(moved), numbers_of(run),
+                                        METHOD[run.config.algorithm]) for moved in (False, True))
         except ValueError as problem:
             found.append(Comparison(preset, problem=str(problem)))
             continue

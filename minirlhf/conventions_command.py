@@ -93,7 +93,7 @@ def row(one: Comparison, ours: Comparison, mask: np.ndarray) -> dict:
         "advantage_deviation": float(a.std()), "advantage_correlation": correlation(a, b),
         "signs_turned": float((a * b < 0).mean()),
         "loss": {"first": first.loss, "later": later.loss},
-        "gradient_ratio": length(first) / length(our_first),
+        "gradient_ratio": ratio(length(first), length(our_first)),
         "cosine_logprobs": {"first": cosine(first.gradient, our_first.gradient),
                             "later": cosine(later.gradient, our_later.gradient)},
         "cosine_parameters": {
@@ -111,6 +111,10 @@ def finite(x: dict | float | str | None) -> dict | float | str | None:
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's, NaN where one does not vary."""
     return cosine(a - a.mean(), b - b.mean())
+
+
+def ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else float("nan")
 
 
 def length(outcome: Outcome) -> float:

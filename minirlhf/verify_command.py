@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from minirlhf.conformance.examine import examine
 from minirlhf.conformance.identify import identify as identified
 from minirlhf.conformance.machines import identified_json, verdict_json
 from minirlhf.conformance.runner import Session
@@ -17,7 +18,6 @@ from minirlhf.conformance.systems import groups_of
 from minirlhf.conformance.telling import identified_text, verdict_text
 from minirlhf.conformance.trace_command import verify_trace
 from minirlhf.conformance.vectors import V1, functions, load
-from minirlhf.conformance.verdict import examine
 from minirlhf.options import parse
 
 ADAPTER = '''\

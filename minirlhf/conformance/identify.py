@@ -16,17 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from minirlhf.conformance.evidence import Answers, by_inputs, fitting, inputs_key, unique, weighed
+from minirlhf.conformance.examine import likenesses, takes
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.vectors import Group, Test, Vectors, load
-from minirlhf.conformance.verdict import (
-    Judged,
-    Likeness,
-    judge,
-    likenesses,
-    size,
-    takes,
-    tolerance_of,
-)
+from minirlhf.conformance.verdict import Judged, Likeness, judge, size, tolerance_of
 
 
 @dataclass(frozen=True)

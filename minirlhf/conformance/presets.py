@@ -230,7 +230,7 @@ TRL_GRPO = Preset(
      "grpo.singleton": "zero", **ADAMW, **CLIPPED_NORM},
     'Source read; 1.9.2 and 1.16.0 were run.  With loss_type="grpo", the published form; the '
     'default is "dapo".  Its beta is 0 by default: no KL at all.  No KL stands in the reward, so '
-    "kl.est, kl.clamp and kl.mask say nothing.",
+    "kl.est and kl.mask say nothing.  An empty reply counts as one of loss 0 in the mean.",
     {"eos": "no penalty; replies that did not end may be left out of the loss",
      "rloo": "not leave-one-out", **POSITIONS, **TRL_SFT, **NO_REWARD_MODEL, **NO_RETURNS,
      **NO_CRITIC, **NO_DPO})
@@ -271,9 +271,10 @@ TORCHTUNE = Preset(
      "score.clip": "none", "eos.penalty": "replace", "kl.ctl": "fixed", "gae.mask": "through-p1",
      **WHITENED, "whiten.ddof": 1, "whiten.shift": "inverted", **PLAIN_RATIO, **MICRO_MEANS,
      **CRITIC, "vf.coef": 0.1, "vf.mask": "through-p1", **UNCLIPPED_NORM},
-    "The release was run; its recipe ppo_full_finetune_single_device and torchtune/rlhf were read "
-    "near it.  estimate_advantages itself masks nothing: the recipe clears values and KL first.  "
-    "Its whitening adds the mean back, so that advantages are not centred.",
+    "The release was run; its recipe ppo_full_finetune_single_device was read near it.  "
+    "estimate_advantages itself masks nothing: the recipe clears values and KL first.  Its "
+    "whitening adds the mean back, so that advantages are not centred.  The score of a reply of "
+    "one token stands at that token, not after it.",
     {"topp": "top-k only", "adam": "any optimizer, by configuration", "sft": "a recipe of its own",
      "ent": "none", **NO_REWARD_MODEL, **NO_KL_LOSS, **NO_RETURNS, **NO_GROUPS, **NO_DPO})
 

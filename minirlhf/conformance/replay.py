@@ -11,7 +11,8 @@ cosine, 1 where they push the same way, 0 where they have nothing to do with eac
 What the batch cannot show is left out: how rewards were trained and log-probs taken (rm.*, sft.*,
 temp.logp, topp.*), what a missing end costs (eos.penalty), the value loss (vf.*), entropy (ent.*),
 controllers (kl.ctl) and the optimizer (adam.*, clip.*); and lm-human-preferences' whitening of
-rewards.  The pads that some conventions read are the batch's own.
+rewards.  A reply of the batch has no gap and no group is of one, so return.mask and *.singleton
+show nothing.  The pads that some conventions read are the batch's own.
 
 Array functions throughout, in float64; nothing here knows of runs or files.
 """

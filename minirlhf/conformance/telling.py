@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from minirlhf.conformance.examine import named_answers
 from minirlhf.conformance.identify import Identified
 from minirlhf.conformance.systems import asked_systems, consistent
 from minirlhf.conformance.vectors import Vectors, Wanted, load, notes
-from minirlhf.conformance.verdict import Judged, Likeness, Verdict, named_answers
+from minirlhf.conformance.verdict import Judged, Likeness, Verdict
 
 WIDTH = 100
 MOST = 60                                               # numbers shown of an array

@@ -32,13 +32,20 @@ It replays a batch of the run's replies under every preset and compares rewards,
 and the directions in which the policy would be pushed."""
 
 REPLAYED = """\
-`minirlhf conventions` shows what a rollout batch can show: KL and score (`kl.*` but `kl.ctl`,
-`score.*`), advantages (`gae.mask`, `return.mask`, `whiten.*`, `grpo.*`, `rloo.*`) and the policy's
-loss (`pg.*`, `agg`, `agg.micro`, and a KL in it).  Held fixed are the models, the replies, β, γ, λ
-and ε.  Left out are positions and log-probs (`pos.ids`, `temp.logp`, `topp.*`), what was trained
-before (`sft.*`, `rm.*`), a fixed penalty for a missing end (`eos.penalty`), the value loss
-(`vf.*`), entropy (`ent.*`), controllers (`kl.ctl`), optimizers (`adam.*`, `clip.*`), and the
-whitening of rewards in lm-human-preferences.  Pads that some conventions read are the batch's own;
+A run keeps its models, not the batches it trained on.  So `minirlhf conventions` has the final
+policy of the run answer training prompts once more, writes that batch to `rollouts/` in the run
+folder, and replays it: at the first update, where the policy is the one that sampled and every
+ratio is 1, and after the updates of one rollout by the run's own rules.
+
+It shows what a rollout batch can show: KL and score (`kl.*` but `kl.ctl`, `score.*`), advantages
+(`gae.mask`, `whiten.*`, `grpo.std`, `grpo.eps`, `rloo.std`) and the policy's loss (`pg.*`, `agg`,
+`agg.micro`, and a KL in it).  Held fixed are the models, the replies, β, γ, λ and ε.  A reply of
+the batch has no gap and no prompt a single reply, so `return.mask` and `*.singleton` show nothing.
+
+Left out are positions and log-probs (`pos.ids`, `temp.logp`, `topp.*`), what was trained before
+(`sft.*`, `rm.*`), a fixed penalty for a missing end (`eos.penalty`), the value loss (`vf.*`),
+entropy (`ent.*`), controllers (`kl.ctl`), optimizers (`adam.*`, `clip.*`), and the whitening of
+rewards in lm-human-preferences.  Pads that some conventions read are the batch's own;
 lm-human-preferences itself has none."""
 
 

@@ -85,7 +85,7 @@ def told(function: Callable) -> str:
         return ""                                       # what it does is said already
     sentences = paragraphs[0].replace(".\n", ".  ").replace("\n", " ").split(".  ")
     first = sentences[0].rstrip(".")
-    equations = [" ".join(p.split()) for p in paragraphs[1:] if p.startswith("    ")]
+    equations = [" ".join(p.split()) for p in paragraphs[1:] if "←" in p]
     numbers = [f"{name} = {x:g}" for name, x in bound.items() if isinstance(x, int | float)]
     return "; ".join([first, *equations, *numbers])
 

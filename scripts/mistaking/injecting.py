@@ -8,10 +8,11 @@ from types import ModuleType
 from mistaking.patches import PATCHES
 
 from minirlhf.conformance.adapters import adapter_of
+from minirlhf.conformance.examine import examine
 from minirlhf.conformance.runner import Local
 from minirlhf.conformance.systems import groups_of
 from minirlhf.conformance.vectors import load
-from minirlhf.conformance.verdict import Verdict, examine
+from minirlhf.conformance.verdict import Verdict
 
 SOURCE = (Path(__file__).parent / "correct.py").read_text(encoding="utf-8")
 

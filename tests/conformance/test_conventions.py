@@ -153,6 +153,28 @@ def test_only_conventions_that_read_pads_are_moved_by_pads(name):
     assert (same < 1 - 1e-9) == reads
 
 
+# on the preset whose credit they belong to: every axis that the index says is replayed
+SHOWN = {"openrlhf": ("score.place", "score.clip", "kl.est", "kl.clamp", "kl.mask", "kl.place",
+                      "gae.mask", "whiten.ddof", "whiten.eps", "whiten.mask", "whiten.scope",
+                      "whiten.count", "whiten.shift", "pg.level", "pg.logratio_clamp",
+                      "pg.clip_high", "pg.dual_clip", "agg", "agg.micro"),
+         "trl-grpo": ("grpo.std", "grpo.eps", "kl.loss_est", "kl.weight"),
+         "rloo-trl": ("rloo.std",)}
+
+
+@pytest.mark.parametrize("name, axis", [(name, axis) for name, axes in SHOWN.items()
+                                        for axis in axes])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_every_axis_that_is_replayed_moves_something(name, axis):
+    """On a wild batch: scores, KL and ratios reach beyond all clamps."""
+    batch, preset = made(moved=25, seed=3), PRESETS[name]
+    wild = replace(batch, scores=20 * batch.scores, ref_logprobs=100 * batch.ref_logprobs)
+    numbers = replace(NUMBERS, parts=3)
+    found = {str(asdict(replay(replace(preset, answers={**preset.answers, axis: answer}), wild,
+                               numbers))) for answer in ANSWERS[axis]}
+    assert len(found) > 1
+
+
 def test_micro_batches_change_a_mean_of_micro_means_and_no_mean_over_the_step():
     parts = replace(NUMBERS, parts=3)
     for name, moves in (("openrlhf", False), ("verl-2026-01", True), ("trl-grpo-dapo", False)):
@@ -275,6 +297,13 @@ def test_a_run_without_a_value_model_says_which_presets_want_one(run, capsys):
     found = json.loads(told(capsys, "copy", *ASKED, "--json"))
     assert list(found["presets"]["trlx"]) == ["problem"]
     assert "trlx" not in found["cosines"]["first"]
+
+
+def test_what_no_number_can_say_is_a_dash_and_null():
+    assert conventions_command.shown(float("nan"), "+6.3f") == "     –"
+    assert conventions_command.finite({"a": {"b": float("nan")}, "c": 1.0, "d": "–"}) == {
+        "a": {"b": None}, "c": 1.0, "d": "–"}
+    assert np.isnan(conventions_command.ratio(1.0, 0.0))
 
 
 @pytest.mark.parametrize("argv, kind, message", [

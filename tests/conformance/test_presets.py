@@ -16,7 +16,7 @@ every_preset = pytest.mark.parametrize("name", PRESETS)
 
 # What a group says of a system and its preset does not, with the reason to think so.
 DISPUTED = {
-    ("clipped_value_loss", "torchtune"): "its recipe counts the first pad, as TRL's PPO does",
+    ("clipped_value_loss", "torchtune"): "its recipe counts the first pad, when run too",
     ("group_advantages", "dr-grpo"): "a lone reply has 0 there, as in TRL's GRPO; no test asks",
 }
 # Presets with a group's answers whose name the group does not list (yet).

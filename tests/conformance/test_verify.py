@@ -12,12 +12,13 @@ import pytest
 
 from minirlhf import cli
 from minirlhf.conformance.adapters import Function, fitted, open_adapter
+from minirlhf.conformance.examine import examine
 from minirlhf.conformance.frameworks import FRAMEWORKS, framework_of
 from minirlhf.conformance.runner import Local, Reply, Session
 from minirlhf.conformance.systems import groups_of, systems
 from minirlhf.conformance.telling import shown
 from minirlhf.conformance.vectors import V1, functions, load
-from minirlhf.conformance.verdict import examine, judge
+from minirlhf.conformance.verdict import judge
 
 ROOT = Path(__file__).parents[2]
 CORRECT = ROOT / "scripts" / "mistaking" / "correct.py"
@@ -142,6 +143,18 @@ def test_a_system_that_is_not_known_is_refused_with_those_that_are(capsys):
     assert cli.main(["verify", "minirlhf", "--preset", "trl"]) == 2
     assert "unknown preset 'trl'; choose" in capsys.readouterr().err
     assert {"trl-ppo", "openrlhf", "verl-2026-08"} <= set(systems())
+
+
+@pytest.mark.parametrize("body, group, flag", [
+    ("ref_logprobs - logprobs", "k1", "kl-direction-swapped"),
+    ("(logprobs - ref_logprobs) ** 2", "k2", "half-missing"),
+    ("np.expm1(logprobs - ref_logprobs) - (logprobs - ref_logprobs)", "k3",
+     "kl-direction-swapped"),
+])
+def test_a_mistake_in_what_it_has_chosen_is_named(adapter, body, group, flag):
+    source = f"def kl_estimate(logprobs, ref_logprobs):\n    return {body}"
+    found = verdict(adapter(source), "kl_estimate")
+    assert [one.name for one in found.groups] == [group] and flag in found.named
 
 
 # --- whatever an adapter does is that test's outcome ---------------------------------------------

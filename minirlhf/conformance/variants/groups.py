@@ -30,7 +30,8 @@ def batch_sample(groups: Array) -> Array:
 
 
 def no_division(groups: Array) -> None:
-    """Dr. GRPO.  TRL's scale_rewards="none", verl's norm_adv_by_std_in_grpo=False."""
+    """Nothing: it stays s − mean.  Dr. GRPO: TRL's scale_rewards="none", verl's
+    norm_adv_by_std_in_grpo=False."""
     return None
 
 

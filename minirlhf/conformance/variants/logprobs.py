@@ -52,15 +52,15 @@ def drop_crossing(ranked: Array, top_p: float) -> Array:
 # --- topp.logp: (tempered logits, kept, tokens) -> log-probs -------------------------------------
 
 def renormalised(logits: Any, kept: Array, tokens: Array) -> Any:
-    """log softmax over the kept tokens alone, −inf for others: what was sampled from."""
+    """log softmax over the kept tokens alone, −inf for others.  What was sampled from."""
     possible = array_module(kept).take_along_axis(kept, tokens[..., None], axis=-1)[..., 0]
     logprobs = select_logprobs(where(kept, logits, -float("inf")), tokens)
     return where(possible, logprobs, -float("inf"))
 
 
 def full(logits: Any, kept: Array, tokens: Array) -> Any:
-    """log softmax over the whole vocabulary: too small by the log of the surviving mass, and finite
-    for tokens that could not be drawn.  TRL's GRPO and RLOO."""
+    """log softmax over the whole vocabulary, finite for tokens that could not be drawn.  TRL's GRPO
+    and RLOO: too small by the log of the surviving mass."""
     return select_logprobs(logits, tokens)
 
 

@@ -79,7 +79,8 @@ def plain_errors(values: Any, old_values: Array, returns: Array, clip_range: flo
 
 
 def weighed(loss: Any, factor: float) -> Any:
-    """c·L: 1 for a value model with an optimizer of its own, 0.1 or 0.5 where it shares one."""
+    """factor·L.  1 for a value model with an optimizer of its own, 0.1 or 0.5 where it shares one.
+    """
     return factor * loss
 
 

@@ -120,7 +120,7 @@ def ignored(margin: Any) -> float:
 
 
 def centering(score_chosen: Any, score_rejected: Any, count: int | None, factor: float) -> Any:
-    """factor·mean (c + r)², which holds scores near 0: TRL's `center_rewards_coefficient`."""
+    """factor·mean (c + r)², which holds scores near 0.  TRL's `center_rewards_coefficient`."""
     if factor == 0:
         return 0.0
     every = np.ones(score_chosen.shape, dtype=bool)
@@ -128,8 +128,8 @@ def centering(score_chosen: Any, score_rejected: Any, count: int | None, factor:
 
 
 def standardised(scores: Array, reference: Array, ddof: int) -> Array:
-    """(s − μ)/σ of reference scores: n in lm-human-preferences, n − 1 in its reproduction and
-    OpenRLHF."""
+    """(s − μ)/σ, both of reference scores.  σ is over n in lm-human-preferences, over n − 1 in its
+    reproduction and OpenRLHF."""
     return (scores - reference.mean()) / reference.std(ddof=ddof)
 
 
