@@ -59,7 +59,8 @@ class Case:
     Without `groups` the case belongs to the first group, to every other in which it comes out
     differently, and to those in `also`.  There its sentence is the group's clause with `given`,
     which says what the inputs are, unless `laws` has a sentence for that group.  `mistakes` are
-    those evaluated here.
+    those evaluated here.  A tolerance (rtol, atol, why) is given where float64 loses digits: in all
+    groups, or in those that `tolerances` names.
     """
     name: str
     law: str
@@ -71,10 +72,16 @@ class Case:
     laws: dict[str, str] = field(default_factory=dict)
     gradients: bool = True
     tolerance: tuple[float, float, str] | None = None
+    tolerances: dict[str, tuple[float, float, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Family:
+    """A function with everything its file needs.
+
+    `without_slope` takes inputs and outputs, and marks the entries of each differentiated argument
+    whose gradient is not compared.
+    """
     function: str
     says: str
     equation: tuple[str, ...]
@@ -86,6 +93,7 @@ class Family:
     cases: tuple[Case, ...]
     formula: Rule
     mistakes: dict[str, Rule | tuple[Rule, Rule]] = field(default_factory=dict)
+    without_slope: Callable[[dict, dict], dict] | None = None
 
     @property
     def differentiated(self) -> list[str]:
