@@ -142,6 +142,10 @@ CASES = (
         [[1.0, 2.0], [8.0, 8.0], [4.0, 8.0]], [[1, 1], [0, 0], [1, 0]]), ("pads-in-the-mean",),
         laws={"seq-mean-all-rows": "a reply without a token has mean 0 and is one of three"},
         given="a reply without a token among three"),
+    Case("empty-among-unequal", "an empty reply takes nothing from one of three tokens and one of "
+         "one", batch([[1.0, 2.0, 3.0], [8.0, 8.0, 8.0], [4.0, 8.0, 8.0]],
+                      [[1, 1, 1], [0, 0, 0], [1, 0, 0]]), ("pads-in-the-mean",),
+         given="an empty reply beside one of three tokens and one of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[1.0, NAN], [HUGE, 4.0]], [[1, 0], [0, 1]]), ("mask-multiplied",),
         groups=("core", "seq-mean-token-mean", "constant-length"),
