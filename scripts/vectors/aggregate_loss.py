@@ -94,8 +94,10 @@ GROUPS = (
          agg="seq-mean-token-mean-all-rows", agg__micro="mean"),
     star(BASE, "seq-mean-token-sum", "replies are summed, then averaged",
          agg="seq-mean-token-sum"),
-    star(BASE, "constant-length", "the sum is divided by rows and a constant length", ("dr-grpo",),
+    star(BASE, "constant-length", "the sum is divided by rows and a constant length",
          agg="token-sum-over-rows-and-width"),
+    star(BASE, "dr-grpo", "each micro-batch is divided by its rows and a constant length",
+         ("dr-grpo",), agg="token-sum-over-rows-and-width", agg__micro="mean"),
     star(BASE, "width", "the sum is divided by the length alone", agg="token-sum-over-width"),
 )
 
@@ -136,7 +138,8 @@ CASES = (
         micro_batches=[1, 1, 1, 1]), ("mean-of-micro-means", "micro-means-summed"),
         given="four micro-batches of one reply"),
     Case("constant", "a length of ten for rows of four", batch(
-        WORKED["losses"], WORKED["mask"], length=10), groups=("constant-length", "width"),
+        WORKED["losses"], WORKED["mask"], length=10),
+        groups=("constant-length", "dr-grpo", "width"),
         given="a length of ten for rows of four"),
     Case("empty-row", "a reply without a token adds nothing and counts for nothing", batch(
         [[1.0, 2.0], [8.0, 8.0], [4.0, 8.0]], [[1, 1], [0, 0], [1, 0]]), ("pads-in-the-mean",),
