@@ -242,8 +242,7 @@ TRL_DAPO = Preset(
     TRL_GRPO.lacks, "trl-grpo")
 
 DR_GRPO = Preset(
-    "dr-grpo", {**TRL_GRPO.answers, "agg": "token-sum-over-rows-and-width", "agg.micro": "step",
-                "grpo.std": "none"},
+    "dr-grpo", {**TRL_GRPO.answers, "agg": "token-sum-over-rows-and-width", "grpo.std": "none"},
     'As trl-grpo, with loss_type="dr_grpo" and scale_rewards="none" (Liu et al. 2025).',
     TRL_GRPO.lacks, "trl-grpo")
 
