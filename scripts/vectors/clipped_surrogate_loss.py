@@ -105,6 +105,7 @@ MISTAKES = {
     "sum-instead-of-mean": lambda x, c: clipped_surrogate_loss(x | {"count": 1}, c),
     "count-ignored": lambda x, c: clipped_surrogate_loss(x | {"count": None}, c),
     "old-logprobs-not-detached": (clipped_surrogate_loss, not_detached),
+    "overflow-in-the-slope": (clipped_surrogate_loss, None),
     "overflow-times-zero": lambda x, c: {"loss": mpf("nan")},
 }
 
@@ -227,7 +228,7 @@ CASES = (
          ("clip-without-min",),
          given="a good token at a ratio of e to the -25"),
     Case("overflow", "a ratio that overflows with a positive advantage counts as 1.2",
-         one(1000.0, 1.0), ("clip-missing",),
+         one(1000.0, 1.0), ("clip-missing", "overflow-in-the-slope"),
          given="an overflowing ratio"),
     Case("overflow-zero-advantage", "a ratio that overflows with advantage zero costs nothing",
          one(1000.0, 0.0), ("overflow-times-zero",)),

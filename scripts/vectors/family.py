@@ -79,6 +79,8 @@ class Case:
 class Family:
     """A function with everything its file needs.
 
+    A mistake is a wrong formula, or two of them: one for the values, one for the gradients, or None
+    where these are NaN.
     `without_slope` takes inputs and outputs, and marks the entries of each differentiated argument
     whose gradient is not compared.
     """
@@ -92,7 +94,7 @@ class Family:
     groups: tuple[Group, ...]
     cases: tuple[Case, ...]
     formula: Rule
-    mistakes: dict[str, Rule | tuple[Rule, Rule]] = field(default_factory=dict)
+    mistakes: dict[str, Rule | tuple[Rule, Rule | None]] = field(default_factory=dict)
     without_slope: Callable[[dict, dict], dict] | None = None
 
     @property
