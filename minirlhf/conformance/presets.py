@@ -124,7 +124,8 @@ TRL_PPO = Preset(
      "rm.post": "none", **PER_TOKEN_KL, "score.place": "after-last", "score.clip": "none",
      "eos.penalty": "subtract", "kl.ctl": "fixed", "gae.mask": "through-p1", **WHITENED,
      "whiten.ddof": 1, **PLAIN_RATIO, **MICRO_MEANS, **CRITIC, "vf.coef": 0.1,
-     "vf.mask": "through-p1", **ENTROPY, "ent.mask": "all-slots", **ADAMW, **UNCLIPPED_NORM},
+     "vf.mask": "through-p1", "ent.temp": "tempered-eps", "ent.mask": "all-slots", **ADAMW,
+     **UNCLIPPED_NORM},
     "Source read, trl/experimental/ppo; 1.9.2 was run.  At top level until 0.27, in no release "
     "from 1.13.0 on.",
     {"topp": "generation fixes top_k 0 and top_p 1", **TRL_SFT, **TRL_REWARD, **NO_KL_LOSS,
@@ -225,7 +226,7 @@ TRLX = Preset(
 TRL_GRPO = Preset(
     "trl-grpo",
     {"temp.logp": "tempered", **FULL_TOP_P, **PER_TOKEN_KL, "kl.place": "nowhere", **KL_LOSS,
-     **LAST_REAL, "kl.ctl": "fixed", **PLAIN_RATIO, "agg": "seq-mean-token-mean",
+     **LAST_REAL, "kl.ctl": "fixed", **PLAIN_RATIO, "agg": "seq-mean-token-mean-all-rows",
      "agg.micro": "mean", **ENTROPY, "grpo.std": "group-sample", "grpo.eps": 1e-4,
      "grpo.singleton": "zero", **ADAMW, **CLIPPED_NORM},
     'Source read; 1.9.2 and 1.16.0 were run.  With loss_type="grpo", the published form; the '
@@ -241,8 +242,7 @@ TRL_DAPO = Preset(
     TRL_GRPO.lacks, "trl-grpo")
 
 DR_GRPO = Preset(
-    "dr-grpo", {**TRL_GRPO.answers, "agg": "token-sum-over-rows-and-width", "agg.micro": "step",
-                "grpo.std": "none"},
+    "dr-grpo", {**TRL_GRPO.answers, "agg": "token-sum-over-rows-and-width", "grpo.std": "none"},
     'As trl-grpo, with loss_type="dr_grpo" and scale_rewards="none" (Liu et al. 2025).',
     TRL_GRPO.lacks, "trl-grpo")
 

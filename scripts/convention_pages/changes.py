@@ -149,7 +149,8 @@ CHANGES = {
     "agg":
         "The weight of a token by the length of its reply.  Token means favour long replies, "
         "means within replies give each the same, sums over a constant length neither.  They also "
-        "differ in scale, which AdamW hides and a gradient clip does not.",
+        "differ in scale, which AdamW hides and a gradient clip does not.  Means over rows part on "
+        "replies without a token, which some count as a loss of 0.",
     "agg.micro":
         "Whether cutting a step into micro-batches changes it.  As a mean of means it does, and "
         "more the more unequal their token counts.",
@@ -164,7 +165,7 @@ CHANGES = {
         "elsewhere it trains a value that nobody reads.",
     "ent.temp":
         "At temperature 1 nothing.  At another, the raw entropy is that of a distribution that "
-        "nobody samples from.",
+        "nobody samples from.  10⁻⁷ beside the temperature moves the eighth digit.",
     "ent.mask":
         "A number to watch, diluted by pads: it moves when lengths do.",
     "dpo.smoothing":

@@ -20,8 +20,6 @@ from minirlhf.conformance.presets import PRESETS
 from minirlhf.conformance.variants import ANSWERS
 
 HERE = "minirlhf.conformance.variants"
-BEYOND = {("gae.mask", "through-p2"): "the first two slots after the last real token still count; "
-                                      "slots after them are 0"}
 
 
 def page(axis: str) -> str:
@@ -51,11 +49,8 @@ def about(axis: str) -> str:
 
 
 def means(axis: str, answer: Any) -> str:
-    for file in files_of(axis):
-        for a in file.axes:
-            if a.name == axis and answer in a.values:
-                return a.values[answer]
-    return BEYOND[axis, answer]
+    return next(a.values[answer] for file in files_of(axis) for a in file.axes
+                if a.name == axis and answer in a.values)
 
 
 def who(axis: str, answer: Any) -> str:

@@ -14,20 +14,6 @@ WANTED = ("minirlhf", "trl-ppo", "openrlhf", "verl-2026-01", "verl-2026-08", "de
           "rloo-trl", "rloo-openrlhf", "torchtune")
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
-# What a group says of a system and its preset does not, with the reason to think so.
-DISPUTED = {
-    ("clipped_value_loss", "torchtune"): "its recipe counts the first pad, when run too",
-    ("group_advantages", "dr-grpo"): "a lone reply has 0 there, as in TRL's GRPO; no test asks",
-}
-# Presets with a group's answers whose name the group does not list (yet).
-NOT_LISTED = {
-    ("clipped_surrogate_loss", "trl-grpo-dapo"), ("kl_estimate", "trlx"),
-    ("kl_estimate", "rloo-trl"), *((function, "torchtune") for function in (
-        "aggregate_loss", "clip_by_global_norm", "clipped_surrogate_loss", "clipped_value_loss",
-        "gae", "kl_controller", "kl_estimate", "penalized_rewards", "position_ids",
-        "score_without_end", "token_logprobs")),
-    *(("kl_controller", name) for name in ("trl-grpo", "trl-grpo-dapo", "dr-grpo", "rloo-trl"))}
-
 
 def contradictions(presets=PRESETS):
     """(function, preset) where a group lists a system whose preset answers otherwise."""
@@ -56,11 +42,11 @@ def test_the_systems_that_were_asked_for_are_there():
 
 
 def test_a_preset_answers_as_every_group_that_lists_it():
-    assert contradictions() <= set(DISPUTED)
+    assert contradictions() == set()
 
 
 def test_a_group_with_a_presets_answers_lists_it():
-    assert unlisted() <= NOT_LISTED
+    assert unlisted() == set()
 
 
 @pytest.mark.parametrize("name, axis, answer", [
@@ -70,7 +56,7 @@ def test_a_group_with_a_presets_answers_lists_it():
 def test_a_wrong_answer_is_noticed(name, axis, answer):
     wrong = replace(PRESETS[name], answers={**PRESETS[name].answers, axis: answer})
     presets = PRESETS | {name: wrong}
-    assert contradictions(presets) - set(DISPUTED) or unlisted(presets) - NOT_LISTED
+    assert contradictions(presets) or unlisted(presets)
 
 
 @every_preset

@@ -33,12 +33,22 @@ def row_sums(losses: Any, mask: Array) -> Any:
     return sum(where(mask, losses, 0), axis=1)
 
 
+def row_means(losses: Any, mask: Array) -> Any:
+    """(1/n_i) Σ_t l of each row, (B,); 0 of an empty one."""
+    n = array_module(mask).maximum(mask.sum(axis=1), 1).astype(value(losses).dtype)
+    return row_sums(losses, mask) / n
+
+
 def seq_mean_token_mean(losses: Any, mask: Array, count: int | None = None,
                         length: int | None = None):
-    """mean_i (1/n_i) Σ_t l, empty rows left out.  TRL's GRPO in its published form; verl, by name.
-    """
-    n = array_module(mask).maximum(mask.sum(axis=1), 1).astype(value(losses).dtype)
-    return masked_mean(row_sums(losses, mask) / n, mask.any(axis=1))
+    """mean_i (1/n_i) Σ_t l, empty rows left out.  verl and OpenRLHF, by name."""
+    return masked_mean(row_means(losses, mask), mask.any(axis=1))
+
+
+def seq_mean_all_rows(losses: Any, mask: Array, count: int | None = None,
+                      length: int | None = None):
+    """mean_i (1/n_i) Σ_t l, an empty row as one of mean 0.  TRL's GRPO in its published form."""
+    return sum(row_means(losses, mask)) / float(len(mask))
 
 
 def seq_mean_token_sum(losses: Any, mask: Array, count: int | None = None,
@@ -81,7 +91,9 @@ def mean_of_micro_batches(aggregate: Callable, losses: Any, mask: Array,
 
 ANSWERS: dict[str, dict[Any, Any]] = {
     "agg": {"token-mean": token_mean, "all-slots-mean": all_slots_mean,
-            "seq-mean-token-mean": seq_mean_token_mean, "seq-mean-token-sum": seq_mean_token_sum,
+            "seq-mean-token-mean": seq_mean_token_mean,
+            "seq-mean-token-mean-all-rows": seq_mean_all_rows,
+            "seq-mean-token-sum": seq_mean_token_sum,
             "token-sum-over-rows-and-width": sum_over_rows_and_width,
             "token-sum-over-width": sum_over_width},
     "agg.micro": {"step": as_one_batch, "mean": mean_of_micro_batches},

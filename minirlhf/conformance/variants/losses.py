@@ -87,8 +87,13 @@ def weighed(loss: Any, factor: float) -> Any:
 # --- ent.temp: the logits of the distribution ----------------------------------------------------
 
 def tempered(logits: Any, temperature: float | None) -> Any:
-    """logits/τ: the entropy of what is sampled from.  verl, TRL."""
+    """logits/τ: the entropy of what is sampled from.  verl, TRL's GRPO."""
     return logits if temperature is None else logits / temperature
+
+
+def tempered_eps(logits: Any, temperature: float | None) -> Any:
+    """logits/(τ + 10⁻⁷), which moves the eighth digit.  TRL's PPO."""
+    return logits / ((1.0 if temperature is None else temperature) + 1e-7)
 
 
 def raw(logits: Any, temperature: float | None) -> Any:
@@ -104,7 +109,7 @@ ANSWERS: dict[str, dict[Any, Any]] = {
     "vf.clip": {"on": clipped_errors, "off": plain_errors},
     "vf.coef": {factor: partial(weighed, factor=factor) for factor in (1.0, 0.5, 0.1)},
     "vf.mask": {"real": real, "through-p1": through_p1, "all-slots": all_slots},
-    "ent.temp": {"tempered": tempered, "raw": raw},
+    "ent.temp": {"tempered": tempered, "tempered-eps": tempered_eps, "raw": raw},
     "ent.mask": {"real": real, "all-slots": all_slots},
 }
 
