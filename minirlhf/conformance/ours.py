@@ -124,6 +124,7 @@ def group_advantages(scores: Array, group_size: int, deviation: str = "group-sam
 def adamw_step(params: Array, grads: Array, lr: float, beta1: float, beta2: float, eps: float,
                weight_decay: float) -> Array:
     """The parameters (P,) after each of S steps, whose gradients are (S, P)."""
+    params = params.copy()                                       # which is updated in place
     state, after = optimizer.adamw_state(params), []
     for dp in grads:
         params, state = optimizer.adamw_step(params, dp, state, lr=lr, beta1=beta1, beta2=beta2,

@@ -35,18 +35,12 @@ FINDINGS = (
             "`clamp` has slope 0 there and `exp` has slope infinity."),
     Finding(("trl_ppo", "trl_grpo", "torchtune_ppo"), ("overflow-zero-advantage",),
             "A ratio that overflows with advantage 0 is infinity times 0: the loss is NaN."),
-    Finding(("trl_ppo",), ("all-slots-pads", "all-slots-pads-at-half-temperature"),
-            "All slots are averaged, as listed; but the temperature has 1e-7 added, as for the "
-            "log-probabilities, which shifts the entropy in its eighth digit."),
     Finding(("trl_grpo",), ("large-logits",),
             "The fused head of release 1.16 computes the entropy in float32 as a difference of two "
             "numbers of the logits' size: with logits of 1000 it is 0.62247 for 0.62253."),
     Finding(("trl_grpo",), tuple(test.id for test in load("kl_estimate").groups[0].tests),
             "The only estimate that GRPO has is k3, of the KL in its loss; it charges none in the "
-            "reward, where its list says k1."),
-    Finding(("trl_grpo",), ("empty-row",),
-            "A row without a token counts as a row of loss 0 in the mean over rows: three rows, "
-            "one of them empty, are divided by three."),
+            "reward, so that the k1 of its preset is never asked for."),
     Finding(("verl_ppo",), ("entropy-core-coin",),
             "Where a token is impossible (a logit of minus infinity), the entropy is 0 times "
             "infinity: NaN, in its gradient too."),
@@ -57,9 +51,9 @@ FINDINGS = (
     Finding(("torchtune_ppo",), ("after-last-one-token",),
             "A reply of one token has its score at that token, all longer ones have it one past "
             "their last: the index is moved on only where it is above 0."),
-    Finding(("torchtune_ppo",), ("tenth-first-pad", "tenth-junk-in-masked-slots"),
-            "The value loss counts the slot one past the last token too (but for replies of one "
-            "token), as TRL's does; its coefficient is 0.1, as listed."),
+    Finding(("torchtune_ppo",), ("trl-ppo-unequal-lengths",),
+            "The value loss counts the slot one past the last token, but not for replies of one "
+            "token."),
 )
 
 
@@ -101,7 +95,7 @@ SEEN = (
     Seen("trl-1.16.0", "dpo_loss", "label_smoothing=0.1", "core",
          "TRL's DPO with its default loss_type \"sigmoid\" does not use `label_smoothing`; "
          "OpenRLHF and torchtune do."),
-    Seen("trl-1.16.0", "aggregate_loss", "loss_type='dr_grpo'", "constant-length",
+    Seen("trl-1.16.0", "aggregate_loss", "loss_type='dr_grpo'", "dr-grpo",
          "TRL's `dr_grpo` divides each micro-batch by its own rows times the constant length, and "
          "averages these: where micro-batches have unequal numbers of rows, that is not the sum "
          "over the step's rows times the length.", departs="aggregate-loss-core-split-unevenly"),

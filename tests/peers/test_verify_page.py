@@ -47,4 +47,4 @@ def test_the_repair_that_the_page_gives_repairs(tmp_path):
     (tmp_path / "adapter.py").write_text(repaired, encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "minirlhf.cli", "verify", "adapter.py"],
                           cwd=tmp_path, capture_output=True, text=True)
-    assert re.search(r"^gae +15 .*matched", done.stdout, re.M), done.stdout
+    assert re.search(r"^gae +16 .*matched", done.stdout, re.M), done.stdout
