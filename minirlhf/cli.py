@@ -11,9 +11,12 @@ from functools import partial
 from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.agreement_command import agreement
 from minirlhf.arrays import keep_freed_memory
+from minirlhf.conventions_command import conventions
 from minirlhf.labelling.command import label
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.trace_command import trace
+from minirlhf.verify_command import identify, verify
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -44,7 +47,14 @@ stage by stage, each continuing a run folder:
   minirlhf report RUN             write the report of a run again, from what its folder holds
   minirlhf agreement RUN          how far a run's labelers agree, who is right, who drifts
   minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
+  minirlhf conventions RUN        its replies under other systems' conventions: what changes
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
+
+for an implementation of your own, in NumPy, PyTorch or JAX:
+  minirlhf verify ADAPTER.py      check it against test vectors, name the mistakes it makes
+  minirlhf identify ADAPTER.py    which system's conventions it follows, question by question
+  minirlhf trace MODELS BATCH     every intermediate array of one update of your own small model
+  minirlhf verify --trace ARRAYS  your own arrays of an update: the first that departs, and why
 
 The same command with --resume goes on where it was interrupted.
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
@@ -85,7 +95,8 @@ def command(name: str) -> Callable:
                 for stage in (*pipeline.STAGES, *ALGORITHMS)},
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
-             "agreement": agreement, "refusals": refusals}
+             "agreement": agreement, "refusals": refusals, "conventions": conventions,
+             "trace": trace, "verify": verify, "identify": identify}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

@@ -43,19 +43,22 @@ ROWS = [                                            # from the machine up to the
     ["step_log"],
     ["run"],
     ["run_folder"],
+    ["conventions"],
     ["preferences"],
     ["judgement"],
     ["pipeline"],
     ["continuing"],
     ["options"],
-    ["labelling", "agreement_command", "refusals_command"],
+    ["labelling", "agreement_command", "refusals_command", "conventions_command", "trace_command",
+     "verify_command"],
     ["findings"],
     ["report"],
     ["page"],
     ["chat_text"],
     ["chat"],
     ["commands"],
-    ["cli", "__main__"],
+    ["cli"],
+    ["__main__"],
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -100,8 +103,9 @@ def imports(module: str, sources: dict[str, str]) -> Iterator[str]:
 
 
 def layer(module: str) -> str:
-    """"stages" for minirlhf.stages.ppo, "" for minirlhf itself."""
-    return (module.split(".") + [""])[1]
+    """"stages" for minirlhf.stages.ppo, "" for minirlhf itself; a folder's __main__ is a door."""
+    parts = module.split(".")
+    return "__main__" if parts[-1] == "__main__" else (parts + [""])[1]
 
 
 def inner_imports(module: str, sources: dict[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from minirlhf.agreement_command import Agreement
 from minirlhf.labelling.command import Label
 from minirlhf.refusals_command import Refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.trace_command import TraceFlags
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -117,14 +118,15 @@ def wrong_command(line: str) -> str | None:
         kind, *argv = argv
     if kind in ("plain", "report"):
         return "takes no flags" if any(a.startswith("-") for a in argv) else None
-    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", *pipeline.STAGES,
-                    *ALGORITHMS):
+    if kind not in ("run", "rounds", "chat", "label", "agreement", "refusals", "trace",
+                    *pipeline.STAGES, *ALGORITHMS):
         return f"minirlhf has no command {kind}"
     starts = kind in ("run", "pretrain")
     default = (chat.Flags(tyro.MISSING) if kind == "chat"
                else Label(tyro.MISSING) if kind == "label"
                else Agreement(tyro.MISSING) if kind == "agreement"
                else Refusals(tyro.MISSING) if kind == "refusals"
+               else TraceFlags(tyro.MISSING, tyro.MISSING) if kind == "trace"
                else options.New(settings=options.default_settings(argv)) if starts
                else options.Continue(tyro.MISSING, settings=options.saved_settings(argv)))
     complaint = io.StringIO()

@@ -16,17 +16,23 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --preferences.prompts 6 --preferences.replies 2 --reward.steps 2 --ppo.steps 2
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
 # these take none of a run's flags
-NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_vectors"}
+NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_traces", "make_vectors",
+             "mistakes", "conventions", "tell_apart", "systems"}
 PRINTED = {
     "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
+    "conventions": ["checked: gae.mask.md"],
     "interrupt": ["work lost", "byte for byte"],
     "end_to_end": ["gold score", "held-out accuracy", "report: "],
+    "make_traces": ["reward_model_step", " arrays"],
     "make_vectors": ["gae ", "groups", "together"],
+    "mistakes": ["| whiten | no-epsilon | ", "**divided-by-the-variance**"],
     "measure": ["# Measured", "gold score", "by seed"],
     "one_ppo_step": ["advantages", "whitened", "ratio"],
     "ppo": ["four models in memory", "explained variance", "  SFT  ", "  PPO  "],
     "reward_model": ["comparisons", "P(first is preferred) = ", "held-out accuracy"],
+    "systems": ["trl-1.9.2", "pip install torch==2.13.0 trl==1.9.2", "systems/verl_ppo.py"],
     "sft": ["demonstrations, for example", "nats a response token", "  base  ", "  SFT   "],
+    "tell_apart": ["# Every preset, identified", "| 2 | trl-ppo |"],
 }
 
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

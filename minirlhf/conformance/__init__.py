@@ -29,8 +29,8 @@ How to check code of your own, in any language:
 
 What holds for all of them: masks are True where a token counts; masked slots of inputs hold NaN,
 10³⁰ or plausible numbers, and are not to be read unless the group counts pads; no gradient is given
-on a corner of a function, where frameworks choose freely; what stands in a masked slot of a result
-is not compared, while gradients there must be 0.
+on a corner of a function nor of an infinite log-probability, where frameworks choose freely; what
+stands in a masked slot of a result is not compared, while gradients there must be 0.
 
 Who computed the expected numbers: `scripts/vectors/`, with 50 digits and without any of the
 package's mathematics; its gradients are differences of its own formulas.  So the package is on

@@ -212,7 +212,15 @@ def given(x: Any, argument: Argument) -> Any:
     """An input: an array, or a plain number or string where the shape is ()."""
     if argument.shape == "()":
         return float(x) if argument.dtype == "float" else x
-    return array(x, argument.dtype)
+    return frozen(array(x, argument.dtype))
+
+
+def frozen(x: Any) -> Any:
+    """Inputs are read once and used by many: whoever writes into one is told."""
+    if isinstance(x, dict):
+        return {name: frozen(inner) for name, inner in x.items()}
+    x.setflags(write=False)
+    return x
 
 
 def wanted(x: Any, dtype: str) -> Any:

@@ -64,7 +64,8 @@ BASE = {"adam.eps": "torch", "adam.decay": "decoupled", "adam.correction": "on"}
 GROUPS = (
     Group("core", "", BASE, (
         "minirlhf", "trl-ppo", "trl-grpo", "openrlhf", "verl-2026-01", "verl-2026-08", "trlx",
-        "summarize-from-feedback-details", "deepspeed-chat", "cleanrl"), core=True),
+        "summarize-from-feedback-details", "deepspeed-chat", "cleanrl", "trl-grpo-dapo", "dr-grpo",
+        "rloo-trl", "rloo-openrlhf"), core=True),
     star(BASE, "tf", "epsilon stands beside the uncorrected root", ("lm-human-preferences",
                                                        "lm-human-preference-details"),
          adam__eps="tf"),

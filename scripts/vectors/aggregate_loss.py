@@ -11,6 +11,8 @@ def aggregate(rows: list[list], width: int, how: str, count=None):
     tokens = [loss for row in rows for loss in row]
     if how == "token-mean":
         return total(tokens) / (len(tokens) if count is None else count)
+    if how == "seq-mean-token-mean-all-rows":
+        return mean(mean(row) if row else mpf(0) for row in rows)
     full = [row for row in rows if row]
     if how == "seq-mean-token-mean":
         return mean(mean(row) for row in full)
@@ -66,6 +68,8 @@ AXES = (
     Axis("agg", "how the token losses of a batch become one number", {
         "token-mean": "sum over unmasked tokens / their number",
         "seq-mean-token-mean": "mean over rows of each row's mean; empty rows left out",
+        "seq-mean-token-mean-all-rows": "mean over rows of each row's mean; that of an empty row "
+                                        "is 0",
         "seq-mean-token-sum": "mean over rows of each row's sum; empty rows left out",
         "token-sum-over-rows-and-width": "sum / (rows·length), the length a constant",
         "token-sum-over-width": "sum / length, rows not divided by"}),
@@ -75,19 +79,25 @@ AXES = (
 )
 BASE = {"agg": "token-mean", "agg.micro": "step"}
 GROUPS = (
-    Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-08", "trl-grpo-dapo"),
+    Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-08", "trl-grpo-dapo",
+                             "rloo-openrlhf"),
           core=True),
     star(BASE, "micro-means", "micro-batches are averaged, then their means",
          ("trl-ppo", "trlx", "deepspeed-chat", "summarize-from-feedback-details",
-          "verl-2026-01"), agg__micro="mean"),
+          "verl-2026-01", "torchtune"), agg__micro="mean"),
     star(BASE, "seq-mean-token-mean", "replies are averaged, then their means",
          agg="seq-mean-token-mean"),
-    star(BASE, "trl-grpo", "replies are averaged, then micro-batches", ("trl-grpo",),
-         agg="seq-mean-token-mean", agg__micro="mean"),
+    star(BASE, "seq-mean-all-rows", "replies are averaged, then their means, an empty one's too",
+         agg="seq-mean-token-mean-all-rows"),
+    star(BASE, "trl-grpo", "replies are averaged, an empty one too, then micro-batches",
+         ("trl-grpo",),
+         agg="seq-mean-token-mean-all-rows", agg__micro="mean"),
     star(BASE, "seq-mean-token-sum", "replies are summed, then averaged",
          agg="seq-mean-token-sum"),
-    star(BASE, "constant-length", "the sum is divided by rows and a constant length", ("dr-grpo",),
+    star(BASE, "constant-length", "the sum is divided by rows and a constant length",
          agg="token-sum-over-rows-and-width"),
+    star(BASE, "dr-grpo", "each micro-batch is divided by its rows and a constant length",
+         ("dr-grpo",), agg="token-sum-over-rows-and-width", agg__micro="mean"),
     star(BASE, "width", "the sum is divided by the length alone", agg="token-sum-over-width"),
 )
 
@@ -128,11 +138,17 @@ CASES = (
         micro_batches=[1, 1, 1, 1]), ("mean-of-micro-means", "micro-means-summed"),
         given="four micro-batches of one reply"),
     Case("constant", "a length of ten for rows of four", batch(
-        WORKED["losses"], WORKED["mask"], length=10), groups=("constant-length", "width"),
+        WORKED["losses"], WORKED["mask"], length=10),
+        groups=("constant-length", "dr-grpo", "width"),
         given="a length of ten for rows of four"),
     Case("empty-row", "a reply without a token adds nothing and counts for nothing", batch(
         [[1.0, 2.0], [8.0, 8.0], [4.0, 8.0]], [[1, 1], [0, 0], [1, 0]]), ("pads-in-the-mean",),
+        laws={"seq-mean-all-rows": "a reply without a token has mean 0 and is one of three"},
         given="a reply without a token among three"),
+    Case("empty-among-unequal", "an empty reply takes nothing from one of three tokens and one of "
+         "one", batch([[1.0, 2.0, 3.0], [8.0, 8.0, 8.0], [4.0, 8.0, 8.0]],
+                      [[1, 1, 1], [0, 0, 0], [1, 0, 0]]), ("pads-in-the-mean",),
+         given="an empty reply beside one of three tokens and one of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[1.0, NAN], [HUGE, 4.0]], [[1, 0], [0, 1]]), ("mask-multiplied",),
         groups=("core", "seq-mean-token-mean", "constant-length"),

@@ -9,12 +9,15 @@ from vectors.witness import exact, gradients, leaves, like, rounded
 # --- comparing -----------------------------------------------------------------------------------
 
 def departs(actual: dict, wanted: dict, rtol: float, atol: float) -> bool:
-    """Whether any entry that counts lies outside atol + rtol·|wanted|.  NaN equals NaN."""
+    """Whether any entry that counts lies outside atol + rtol·|wanted|.
+
+    NaN equals NaN, an infinity only itself.
+    """
     for name in wanted:
         for a, w in zip(leaves(actual[name]), leaves(wanted[name]), strict=True):
             if w is None or a == w or (a != a and w != w):
                 continue
-            if a is None or not abs(a - w) <= atol + rtol * abs(w):
+            if a is None or abs(w) == float("inf") or not abs(a - w) <= atol + rtol * abs(w):
                 return True
     return False
 
@@ -25,18 +28,20 @@ def scale(tree: Any) -> float:
     return max([1.0, *finite])
 
 
-def tolerance(case: Case, expected: dict, moved: dict) -> dict:
+def tolerance(case: Case, group: Group, expected: dict, moved: dict) -> dict:
     """How far a right implementation may be off, in float64 and in float32.
 
-    float32 is None where rounding the inputs to it moves the result beyond what it would be
-    allowed to be off: there it cannot tell right from wrong.
+    float32 is None where it cannot tell right from wrong: where rounding the inputs to it moves
+    the result beyond what it would be allowed to be off, or where a formula that loses digits in
+    float64 has none left in float32.
     """
     largest = scale([expected["values"], expected.get("gradients", {})])
     coarse = {"rtol": 1e-4, "atol": float(f"{1e-5 * largest:.0e}")}
-    lost = departs(moved, expected["values"], coarse["rtol"] / 2, coarse["atol"] / 2)
-    rtol, atol, why = case.tolerance or (
+    rtol, atol, why = case.tolerances.get(group.name) or case.tolerance or (
         1e-10, float(f"{1e-12 * largest:.0e}"),
         "float64 has sixteen digits, and a sum of a few terms in any order loses the last ones")
+    lost = group.name in case.tolerances or departs(
+        moved, expected["values"], coarse["rtol"] / 2, coarse["atol"] / 2)
     return {"rtol": rtol, "atol": atol, "why": why, "float32": None if lost else coarse}
 
 
@@ -93,9 +98,17 @@ def wanted(family: Family, case: Case, rule: Rule, convention: Convention) -> di
         weights = cotangent(family, case, outputs)
         if weights is not None:
             block["cotangent"] = weights
-        block["gradients"] = rounded(gradients(
-            lambda x: rule(x, convention), inputs, names, weights))
+        block["gradients"] = unmarked(rounded(gradients(
+            lambda x: rule(x, convention), inputs, names, weights)),
+            family.without_slope(inputs, outputs) if family.without_slope else {})
     return block
+
+
+def unmarked(slopes: dict, marks: dict) -> dict:
+    """The gradients, with None (not compared) where an entry is marked."""
+    return {name: like(tree, [None if no else slope for slope, no in zip(
+        leaves(tree), leaves(marks[name]), strict=True)]) if name in marks else tree
+        for name, tree in slopes.items()}
 
 
 def mistaken(family: Family, case: Case, flag: str, convention: Convention, expected: dict,
@@ -115,8 +128,10 @@ def mistaken(family: Family, case: Case, flag: str, convention: Convention, expe
     if departs(values, expected["values"], *off):
         return {"values": values}
     if "gradients" in expected:
-        slopes = rounded(gradients(lambda x: slope_rule(x, convention), inputs,
-                                   expected["gradients"], expected.get("cotangent")))
+        slopes = like(expected["gradients"], [float("nan")] * len(leaves(expected["gradients"])))
+        if slope_rule is not None:
+            slopes = rounded(gradients(lambda x: slope_rule(x, convention), inputs,
+                                       expected["gradients"], expected.get("cotangent")))
         if departs(slopes, expected["gradients"], *off):
             return {"values": values, "gradients": slopes}
     return None
@@ -126,7 +141,7 @@ def test(family: Family, group: Group, case: Case, base: dict | None) -> dict | 
     """One test, or None where a group would only repeat what the first group says (base)."""
     expected = wanted(family, case, family.formula, group.convention)
     moved = rounded(family.formula(prepared(family, case.inputs, to_float32), group.convention))
-    allowed = tolerance(case, expected, moved)
+    allowed = tolerance(case, group, expected, moved)
     named = group.name in (case.groups or ()) + case.also
     if base and not named and not differ(expected, base, allowed):
         return None

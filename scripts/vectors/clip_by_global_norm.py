@@ -57,12 +57,13 @@ AXES = (
 BASE = {"clip.scope": "global", "clip.eps": "1e-6"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-01", "verl-2026-08", "trl-grpo",
+                             "trl-grpo-dapo", "dr-grpo", "rloo-trl", "rloo-openrlhf",
                              "deepspeed-chat", "cleanrl"),
           core=True),
     star(BASE, "array", "each array has a norm of its own", clip__scope="array"),
-    star(BASE, "off", "nothing is clipped", ("trl-ppo", "trlx", "lm-human-preferences",
-                                      "lm-human-preference-details",
-                                      "summarize-from-feedback-details"), clip__scope="off"),
+    star(BASE, "off", "nothing is clipped",
+         ("trl-ppo", "trlx", "lm-human-preferences", "lm-human-preference-details",
+          "summarize-from-feedback-details", "torchtune"), clip__scope="off"),
     star(BASE, "no-eps", "nothing is added to the norm", clip__eps="none"),
 )
 

@@ -75,14 +75,15 @@ GROUPS = (
                              "deepspeed-chat", "trlx"), core=True),
     star(BASE, "unclipped", "values are not clipped", vf__clip="off"),
     star(BASE, "half", "the loss has half weight", ("cleanrl",), vf__coef=0.5),
-    star(BASE, "tenth", "the loss has a tenth of the weight", ("torchtune",), vf__coef=0.1),
+    star(BASE, "tenth", "the loss has a tenth of the weight", vf__coef=0.1),
     star(BASE, "through-p1", "the first pad counts", vf__mask="through-p1"),
     star(BASE, "all-slots", "pads count", vf__mask="all-slots"),
     star(BASE, "lm-human-preferences", "pads count, at a tenth of the weight",
          ("lm-human-preferences", "lm-human-preference-details"), listed=True,
          vf__coef=0.1, vf__mask="all-slots"),
     star(BASE, "trl-ppo", "the first pad counts, at a tenth of the weight",
-         ("trl-ppo", "summarize-from-feedback-details"), vf__coef=0.1, vf__mask="through-p1"),
+         ("trl-ppo", "summarize-from-feedback-details", "torchtune"), vf__coef=0.1,
+         vf__mask="through-p1"),
 )
 
 

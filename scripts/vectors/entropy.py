@@ -12,8 +12,8 @@ def of_logits(logits):
 
 
 def entropy(x, c, each=of_logits):
-    t = x["temperature"]
-    t = mpf(1) if t is None or c["ent.temp"] == "raw" else t
+    t = mpf(1) if x["temperature"] is None or c["ent.temp"] == "raw" else x["temperature"]
+    t = t + mpf("1e-7") if c["ent.temp"] == "tempered-eps" else t
     values = [each([z / t for z in logits])
               for row, mask in zip(x["logits"], x["mask"], strict=True)
               for logits, real in zip(row, mask, strict=True)
@@ -54,15 +54,21 @@ MISTAKES = {
 AXES = (
     Axis("ent.temp", "the distribution whose entropy it is", {
         "tempered": "the one that is sampled from, softmax(logits/temperature)",
+        "tempered-eps": "softmax(logits/(temperature + 1e-7))",
         "raw": "softmax(logits), whatever the temperature"}),
     Axis("ent.mask", "what the mean is taken over", {
         "real": "the real tokens", "all-slots": "all slots, pads included"}),
 )
 BASE = {"ent.temp": "tempered", "ent.mask": "real"}
 GROUPS = (
-    Group("core", "", BASE, ("minirlhf", "verl-2026-01", "verl-2026-08", "trl-grpo"), core=True),
-    star(BASE, "raw", "the temperature is not used", ("openrlhf",), ent__temp="raw"),
-    star(BASE, "all-slots", "pads count", ("trl-ppo",), ent__mask="all-slots"),
+    Group("core", "", BASE, ("minirlhf", "verl-2026-01", "verl-2026-08", "trl-grpo",
+                             "trl-grpo-dapo", "dr-grpo"), core=True),
+    star(BASE, "raw", "the temperature is not used", ("openrlhf", "rloo-openrlhf"),
+         ent__temp="raw"),
+    star(BASE, "tempered-eps", "1e-7 is added to the temperature", ent__temp="tempered-eps"),
+    star(BASE, "all-slots", "pads count", ent__mask="all-slots"),
+    star(BASE, "trl-ppo", "1e-7 is added to the temperature, and pads count", ("trl-ppo",),
+         listed=True, ent__temp="tempered-eps", ent__mask="all-slots"),
 )
 
 
@@ -95,17 +101,17 @@ CASES = (
          given="a temperature of one half"),
     Case("high-temperature", "a temperature of 1.5 flattens", batch(ANY, temperature=1.5),
          ("temperature-ignored", "temperature-multiplied"),
-         given="a temperature of 1.5"),
+         also=("trl-ppo",), given="a temperature of 1.5"),
     Case("two-tokens-cold", "a cold choice of two is nearly made", batch(
         [[[1.0, 0.0]]], temperature=0.25), ("temperature-ignored", "temperature-multiplied"),
         given="a cold choice of two"),
     Case("pads", "the distributions at pads do not count", batch(
         ANY, [[1, 1, 1], [1, 0, 0]]), ("mask-ignored", "sum-instead-of-mean",
                                        "mean-of-row-means"),
-         given="replies of three tokens and of one"),
+         also=("trl-ppo",), given="replies of three tokens and of one"),
     Case("pads-at-half-temperature", "neither pads nor the raw logits count", batch(
         ANY, [[1, 0, 0], [1, 1, 0]], temperature=0.5), ("mask-ignored", "temperature-ignored"),
-        given="pads at a temperature of one half"),
+        also=("trl-ppo",), given="pads at a temperature of one half"),
     Case("junk-in-masked-slots", "nan and huge logits in masked slots change nothing", batch(
         [[[0.5, -0.5], [NAN, NAN]], [[1.0, 2.0], [HUGE, NAN]]], [[1, 0], [1, 0]]),
         ("mask-multiplied",), groups=CORE),

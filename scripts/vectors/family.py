@@ -59,7 +59,8 @@ class Case:
     Without `groups` the case belongs to the first group, to every other in which it comes out
     differently, and to those in `also`.  There its sentence is the group's clause with `given`,
     which says what the inputs are, unless `laws` has a sentence for that group.  `mistakes` are
-    those evaluated here.
+    those evaluated here.  A tolerance (rtol, atol, why) is given where float64 loses digits: in all
+    groups, or in those that `tolerances` names.
     """
     name: str
     law: str
@@ -71,10 +72,18 @@ class Case:
     laws: dict[str, str] = field(default_factory=dict)
     gradients: bool = True
     tolerance: tuple[float, float, str] | None = None
+    tolerances: dict[str, tuple[float, float, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Family:
+    """A function with everything its file needs.
+
+    A mistake is a wrong formula, or two of them: one for the values, one for the gradients, or None
+    where these are NaN.
+    `without_slope` takes inputs and outputs, and marks the entries of each differentiated argument
+    whose gradient is not compared.
+    """
     function: str
     says: str
     equation: tuple[str, ...]
@@ -85,7 +94,8 @@ class Family:
     groups: tuple[Group, ...]
     cases: tuple[Case, ...]
     formula: Rule
-    mistakes: dict[str, Rule | tuple[Rule, Rule]] = field(default_factory=dict)
+    mistakes: dict[str, Rule | tuple[Rule, Rule | None]] = field(default_factory=dict)
+    without_slope: Callable[[dict, dict], dict] | None = None
 
     @property
     def differentiated(self) -> list[str]:

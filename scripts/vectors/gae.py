@@ -22,7 +22,8 @@ def one_row(r, v, mask, gamma, lam, how, delta=surprise, decay=None, last=lambda
     """A_t = δ_t + γλ·A_next over the slots of one row, None where nothing is compared."""
     end = max([t + 1 for t, real in enumerate(mask) if real], default=0)
     readable = {"zeroed": mask, "skipped": mask, "none": [True] * len(mask),
-                "through-p1": [t <= end for t in range(len(mask))]}[how]
+                "through-p1": [t <= end for t in range(len(mask))],
+                "through-p2": [t <= end + 1 for t in range(len(mask))]}[how]
     r = [x if ok else mpf(0) for x, ok in zip(r, readable, strict=True)]
     v = [x if ok else mpf(0) for x, ok in zip(v, readable, strict=True)]
     decay = gamma * lam if decay is None else decay
@@ -94,6 +95,8 @@ AXES = (Axis("gae.mask", "what the recursion does at a slot whose mask is False"
                "the token before the gap, undiscounted",
     "through-p1": "the first slot after the last real token still counts (reward and value); "
                   "slots after it are 0",
+    "through-p2": "the first two slots after the last real token still count; slots after them "
+                  "are 0",
     "none": "no mask: every slot of the row counts"}),)
 
 BASE = {"gae.mask": "zeroed"}
@@ -103,8 +106,9 @@ GROUPS = (
     star(BASE, "skipped", "masked slots are stepped over", ("verl-2026-01", "verl-2026-08"),
          gae__mask="skipped"),
     star(BASE, "through-p1", "the first pad counts",
-         ("trl-ppo", "summarize-from-feedback-details", "deepspeed-chat"),
+         ("trl-ppo", "summarize-from-feedback-details", "deepspeed-chat", "torchtune"),
          gae__mask="through-p1"),
+    star(BASE, "through-p2", "the first two pads count", ("trlx",), gae__mask="through-p2"),
     star(BASE, "none", "every slot counts",
          ("lm-human-preferences", "lm-human-preference-details"), gae__mask="none"),
 )
@@ -133,11 +137,13 @@ CASES = (
          rows([[0, 0, 1.0, 0]], [[0.5, 0.5, 0.5, 100.0]], [[1, 1, 1, 0]]),
          ("masked-after-the-recursion",),
          laws={"through-p1": "the value at the first pad bootstraps the last token",
+               "through-p2": "the value at the only pad bootstraps the last token",
                "none": "a value at a pad bootstraps the last token"}),
     Case("reward-after-the-end", "a reward after the last token is not paid",
          rows([[0.5, 0.5, 4.0, -7.0]], [[0.1, 0.2, 0.0, 0.0]], [[1, 1, 0, 0]]),
          ("masked-after-the-recursion",),
          laws={"through-p1": "a reward at the first pad is paid, one after it is not",
+               "through-p2": "rewards at the first two pads are paid",
                "none": "rewards at pads are paid"}),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing",
          rows([[1.0, 2.0, NAN, HUGE], [0.5, NAN, HUGE, NAN]],
@@ -147,6 +153,17 @@ CASES = (
          rows([[1.0, 2.0, 3.0, NAN, HUGE]], [[0.5, -0.5, 0.75, NAN, HUGE]], [[1, 1, 0, 0, 0]]),
          groups=("through-p1",),
          given="nan and huge numbers after the first pad"),
+    Case("junk-after-p2", "nan and huge numbers after the second pad change nothing",
+         rows([[1.0, 2.0, 3.0, -0.5, NAN, HUGE]], [[0.5, -0.5, 0.75, 1.25, NAN, HUGE]],
+              [[1, 1, 0, 0, 0, 0]]),
+         groups=("through-p2",),
+         given="nan and huge numbers after the second pad"),
+    Case("many-pads", "numbers at four pads are not read",
+         rows([[0.5, -1.0, 2.0, 0.25, -0.75, 1.5]], [[0.3, 0.6, -0.2, 0.9, 1.1, -0.4]],
+              [[1, 1, 0, 0, 0, 0]], 0.9, 0.8),
+         ("masked-after-the-recursion",),
+         groups=("zeroed", "skipped", "through-p1", "through-p2", "none"),
+         given="numbers at four pads"),
     Case("lambda-zero", "lambda zero looks one token ahead",
          rows([[1.0, -2.0, 0.5]], [[0.4, 0.8, -0.6]], [[1, 1, 1]], 0.9, 0.0),
          ("decay-without-lambda", "next-value-forgotten", "lambda-in-delta")),
@@ -188,6 +205,10 @@ CASES = (
          rows([[-0.005, 0.002, -0.001, 0.98, 0.0]], [VALUES], [[1, 1, 1, 0, 0]]),
          groups=("through-p1",),
          given="a score and a kl at the first pad"),
+    Case("score-at-p2-with-kl", "the score stands at the second pad, and a kl at the first",
+         rows([[-0.005, 0.002, -0.001, -0.02, 1.0, 0.0]], [[*VALUES, 0.6]], [[1, 1, 1, 0, 0, 0]]),
+         groups=("through-p2",),
+         given="a score at the second pad"),
     Case("score-at-row-end", "the score stands at the end of the row, and pads pay kl",
          rows([[-0.005, 0.002, -0.001, -0.02, 0.97]], [VALUES], [[1, 1, 1, 0, 0]]),
          groups=("none",),

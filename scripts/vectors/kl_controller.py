@@ -43,13 +43,13 @@ BASE = {"kl.ctl": "sequence-sum"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "lm-human-preferences", "lm-human-preference-details"),
           core=True),
-    star(BASE, "token-mean", "the controller is fed a mean over tokens", ("verl-2026-01",
-         "verl-2026-08",
-                                                        "openrlhf"), kl__ctl="token-mean"),
+    star(BASE, "token-mean", "the controller is fed a mean over tokens",
+         ("verl-2026-01", "verl-2026-08", "openrlhf", "rloo-openrlhf"), kl__ctl="token-mean"),
     star(BASE, "inverted-k3", "the controller is fed k3 inverted, pads included", ("trlx",),
          kl__ctl="inverted-k3-sum"),
     star(BASE, "fixed", "the coefficient is fixed",
-         ("trl-ppo", "summarize-from-feedback-details", "deepspeed-chat"), kl__ctl="fixed"),
+         ("trl-ppo", "summarize-from-feedback-details", "deepspeed-chat", "trl-grpo",
+          "trl-grpo-dapo", "dr-grpo", "rloo-trl", "torchtune"), kl__ctl="fixed"),
 )
 
 

@@ -57,7 +57,8 @@ AXES = (
 )
 BASE = {"kl.loss_est": "k3", "kl.weight": "none", "kl.clamp": "none"}
 GROUPS = (
-    Group("k3", "", BASE, ("minirlhf", "trl-grpo"), core=True),
+    Group("k3", "", BASE, ("minirlhf", "trl-grpo", "trl-grpo-dapo", "dr-grpo"),
+          core=True),
     Group("k2", "k2 is the loss", BASE | {"kl.loss_est": "k2"}, (), core=True),
     Group("k1", "k1 is the loss", BASE | {"kl.loss_est": "k1"}, (), core=True),
     star(BASE, "clamped", "k3 stops at ten, its log-ratio at twenty",

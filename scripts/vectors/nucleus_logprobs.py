@@ -1,7 +1,7 @@
 """Vectors of log-probabilities under nucleus (top-p) sampling, which this package refuses."""
 
 from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
-from vectors.witness import exp, log, log_softmax, mpf, total
+from vectors.witness import exp, isinf, log, log_softmax, mpf, total
 
 LOG2, LOG3 = 0.6931471805599453, 1.0986122886681098
 
@@ -37,6 +37,13 @@ def nucleus_logprobs(x, c, shift=1):
     return {"logprobs": out}
 
 
+def without_slope(x, outputs):
+    """The logits of tokens that could not be sampled.  log 0 is −inf beside every logit too, so its
+    slope is no number; autograd gives 0, the slope of the surviving mass, or NaN."""
+    return {"logits": [[[t < len(lps) and isinf(lps[t]) for _ in z] for t, z in enumerate(row)]
+                       for row, lps in zip(x["logits"], outputs["logprobs"], strict=True)]}
+
+
 def mass_multiplied(x, c):
     """log p + log S instead of log p − log S."""
     full = nucleus_logprobs(x, c | {"topp.logp": "full"})["logprobs"]
@@ -69,8 +76,8 @@ GROUPS = (
     star(BASE, "drop-crossing", "the token that crosses p is dropped", topp__edge="drop-crossing"),
     star(BASE, "before-temperature", "the nucleus is that of the raw logits",
          topp__order="before-temperature"),
-    star(BASE, "full", "probabilities are those of the whole vocabulary", ("trl-grpo", "rloo-trl"),
-         topp__logp="full"),
+    star(BASE, "full", "probabilities are those of the whole vocabulary",
+         ("trl-grpo", "trl-grpo-dapo", "dr-grpo", "rloo-trl"), topp__logp="full"),
 )
 
 
@@ -123,4 +130,5 @@ FAMILY = Family(
         Argument("temperature", "()", "that of sampling"),
         Argument("top_p", "()", "the mass of the nucleus")),
     results=(Argument("logprobs", "(B, T-1)", "of tokens 1 … T−1"),),
-    axes=AXES, groups=GROUPS, cases=CASES, formula=nucleus_logprobs, mistakes=MISTAKES)
+    axes=AXES, groups=GROUPS, cases=CASES, formula=nucleus_logprobs, mistakes=MISTAKES,
+    without_slope=without_slope)

@@ -109,7 +109,7 @@ BASE = {"score.place": "last-real", "kl.mask": "real", "kl.place": "token", "kl.
 GROUPS = (
     Group("core", "", BASE, ("minirlhf",), core=True),
     star(BASE, "after-last", "the score is paid at the first pad",
-         ("trl-ppo", "summarize-from-feedback-details"), score__place="after-last"),
+         ("trl-ppo", "summarize-from-feedback-details", "torchtune"), score__place="after-last"),
     star(BASE, "second-after-last", "the score is paid at the second pad",
          score__place="second-after-last"),
     star(BASE, "row-end", "the score is paid at the end of the row", score__place="row-end"),
@@ -117,7 +117,8 @@ GROUPS = (
     star(BASE, "all-slots", "all slots pay their kl", kl__mask="all-slots"),
     star(BASE, "sequence", "the kl of the whole reply is paid beside the score", ("rloo-trl",),
          kl__place="sequence"),
-    star(BASE, "nowhere", "no kl is paid", ("trl-grpo", "dr-grpo"), kl__place="nowhere"),
+    star(BASE, "nowhere", "no kl is paid", ("trl-grpo", "trl-grpo-dapo", "dr-grpo"),
+         kl__place="nowhere"),
     star(BASE, "k2", "each token pays k2", kl__est="k2"),
     star(BASE, "k3", "each token pays k3", kl__est="k3"),
     star(BASE, "abs", "each token pays the size of its log-ratio", kl__est="abs"),
@@ -135,7 +136,7 @@ GROUPS = (
          ("deepspeed-chat",), score__place="after-last", kl__mask="through-p1", score__clip=5.0),
     star(BASE, "trlx", "the first pad pays and the second is scored, up to 10", ("trlx",),
          score__place="second-after-last", kl__mask="through-p1", score__clip=10.0),
-    star(BASE, "openrlhf", "scores and kl stop at ten", ("openrlhf",),
+    star(BASE, "openrlhf", "scores and kl stop at ten", ("openrlhf", "rloo-openrlhf"),
          score__clip=10.0, kl__clamp="value-10"),
 )
 

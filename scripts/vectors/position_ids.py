@@ -22,8 +22,8 @@ AXES = (Axis("pos.ids", "the position of a token in a padded row", {
     "real": "how many real tokens stand before it", "column": "its column, whatever the padding"}),)
 BASE = {"pos.ids": "real"}
 GROUPS = (
-    Group("real", "", BASE, ("minirlhf", "trl-ppo", "openrlhf", "trlx", "lm-human-preferences"),
-          core=True),
+    Group("real", "", BASE, ("minirlhf", "trl-ppo", "openrlhf", "rloo-openrlhf", "trlx",
+                             "lm-human-preferences", "torchtune"), core=True),
     star(BASE, "column", "a position is a column", ("summarize-from-feedback-details",),
          pos__ids="column"),
 )

@@ -48,7 +48,7 @@ AXES = (Axis("return.mask", "what a masked slot does to the return of the tokens
     "reset": "the return starts anew, and what came after is lost"}),)
 BASE = {"return.mask": "zeroed"}
 GROUPS = (
-    Group("zeroed", "", BASE, ("openrlhf",)),
+    Group("zeroed", "", BASE, ("openrlhf", "rloo-openrlhf")),
     star(BASE, "skipped", "the return is carried over a gap", ("verl-2026-08",),
          return__mask="skipped"),
     star(BASE, "reset", "the return starts anew at a gap", ("verl-2026-01",), return__mask="reset"),

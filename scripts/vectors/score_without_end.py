@@ -24,11 +24,11 @@ AXES = (Axis("eos.penalty", "the score of a reply that was cut before it ended",
 BASE = {"eos.penalty": "subtract"}
 GROUPS = (
     Group("subtract", "", BASE, ("trl-ppo",)),
-    star(BASE, "replace", "the score is replaced", ("summarize-from-feedback-details",
-         "lm-human-preferences",
-                                       "lm-human-preference-details"), eos__penalty="replace"),
+    star(BASE, "replace", "the score is replaced",
+         ("summarize-from-feedback-details", "lm-human-preferences",
+          "lm-human-preference-details", "torchtune"), eos__penalty="replace"),
     star(BASE, "scale", "the score is multiplied by the penalty, or replaced by one below zero",
-         ("openrlhf",), eos__penalty="scale"),
+         ("openrlhf", "rloo-openrlhf"), eos__penalty="scale"),
     star(BASE, "none", "the score stays", ("minirlhf",), eos__penalty="none"),
 )
 

@@ -51,7 +51,8 @@ BASE = {"temp.logp": "tempered"}
 GROUPS = (
     Group("core", "", BASE, ("minirlhf", "openrlhf", "verl-2026-01", "verl-2026-08",
                              "lm-human-preferences", "lm-human-preference-details", "trl-grpo",
-                             "rloo-trl"), core=True),
+                             "trl-grpo-dapo", "dr-grpo", "rloo-trl", "rloo-openrlhf",
+                             "torchtune"), core=True),
     star(BASE, "tempered-eps", "1e-7 is added to the temperature",
          ("trl-ppo", "summarize-from-feedback-details"), temp__logp="tempered-eps"),
     star(BASE, "raw", "the temperature is not used", ("trlx", "deepspeed-chat"), temp__logp="raw"),

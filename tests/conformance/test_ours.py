@@ -5,114 +5,17 @@ The expected results come from the witness, which knows nothing of the functions
 
 import numpy as np
 import pytest
+from helpers import host
 
-from minirlhf import (
-    bradley_terry,
-    clipped_surrogate,
-    dpo,
-    gae,
-    group_advantage,
-    kl_penalty,
-    ops,
-    optimizer,
-    sft,
-    tokens,
-)
-from minirlhf.autograd import value_and_grad
+from minirlhf import clipped_surrogate, dpo, gae, group_advantage, kl_penalty, ops, tokens
+from minirlhf.arrays import NUMPY
+from minirlhf.autograd import value, value_and_grad
+from minirlhf.conformance import ours
 from minirlhf.conformance.vectors import departs, functions, load
 
-
-def step_mean(losses, mask, count=None, micro_batches=None, length=None):
-    """Micro-batch means over the step's count, added up: the package's way to cut a step."""
-    count = count or int(mask.sum())
-    ends = np.cumsum(micro_batches if micro_batches is not None else [len(mask)])
-    return sum(ops.masked_mean(ops.index(losses, slice(int(end - size), int(end))),
-                               mask[end - size:end], count)
-               for end, size in zip(ends, np.diff(ends, prepend=0), strict=True))
-
-
-def sft_step(logprobs, mask, count=None, micro_batches=None):
-    if micro_batches is None:
-        return sft.sft_loss(logprobs, mask, count)
-    return step_mean(-logprobs, mask, None, micro_batches)
-
-
-def mean_kl(logprobs, old_logprobs, ref_logprobs, mask, count=None, estimator="k3"):
-    k = kl_penalty.kl_estimate(ops.where(mask, logprobs, 0), np.where(mask, ref_logprobs, 0),
-                               estimator)
-    return ops.masked_mean(k, mask, count)
-
-
-def controller(beta, logprobs, ref_logprobs, mask, target_kl, horizon):
-    k = np.where(mask, logprobs - ref_logprobs, 0)
-    return kl_penalty.adaptive_beta(beta, k.sum(axis=1).mean(), target_kl, horizon, len(mask))
-
-
-def adamw(params, grads, **numbers):
-    """The parameters after each step."""
-    state, after = optimizer.adamw_state(params), []
-    params = params.copy()
-    for g in grads:
-        params, state = optimizer.adamw_step(params, g, state, **numbers)
-        after.append(params.copy())
-    return np.stack(after)
-
-
-def best_of(scores, best):
-    """Every other reply of a row against its best."""
-    n, k = scores.shape
-    flat = ops.reshape(scores, (n * k, 1))
-
-    def pick(columns):
-        ids = np.repeat(np.arange(n), k - 1) * k + columns
-        return ops.reshape(ops.embedding(flat, ids), (-1,))
-    others = np.concatenate([np.delete(np.arange(k), b) for b in best])
-    return bradley_terry.bradley_terry_loss(pick(np.repeat(best, k - 1)), pick(others))
-
-
-def at_last_tokens(chosen_scores, rejected_scores, chosen_tokens, rejected_tokens, chosen_mask,
-                   rejected_mask):
-    def last(scores, mask):
-        return ops.sum(ops.where(tokens.last_token(mask), scores, 0), axis=1)
-    return bradley_terry.bradley_terry_loss(last(chosen_scores, chosen_mask),
-                                            last(rejected_scores, rejected_mask))
-
-
-def bradley_terry_pairs(score_chosen, score_rejected, margin=0.0, count=None):
-    return bradley_terry.bradley_terry_loss(score_chosen, score_rejected, margin, count)
-
-
-def grouped(scores, group_size, deviation):
-    return group_advantage.group_advantages(scores, group_size, normalize=deviation != "none")
-
-
-OURS = {
-    "adamw_step": adamw,
-    "adaptive_beta": kl_penalty.adaptive_beta,
-    "aggregate_loss": step_mean,
-    "best_of_loss": best_of,
-    "bradley_terry_loss": bradley_terry_pairs,
-    "clip_by_global_norm": optimizer.clip_by_global_norm,
-    "clipped_surrogate_loss": clipped_surrogate.clipped_surrogate_loss,
-    "clipped_value_loss": clipped_surrogate.clipped_value_loss,
-    "dpo_loss": dpo.dpo_loss,
-    "entropy": lambda logits, mask, temperature=None, count=None: clipped_surrogate.entropy(
-        logits if temperature is None else logits / temperature, mask, count),
-    "exact_kl": kl_penalty.exact_kl,
-    "gae": gae.gae,
-    "group_advantages": grouped,
-    "kl_controller": controller,
-    "kl_estimate": kl_penalty.kl_estimate,
-    "kl_loss": mean_kl,
-    "leave_one_out_advantages": group_advantage.leave_one_out_advantages,
-    "penalized_rewards": kl_penalty.penalized_rewards,
-    "per_token_preference_loss": at_last_tokens,
-    "position_ids": tokens.position_ids,
-    "score_index": lambda mask, **_: tokens.last_token(mask).argmax(axis=1),
-    "sft_loss": sft_step,
-    "token_logprobs": tokens.token_logprobs,
-    "whiten": lambda x, mask, shift_mean, minibatches=None: gae.whiten(x, mask, shift_mean),
-}
+OURS = {name: getattr(ours, name) for name in ours.__all__}
+# those that are the package's own, and not put together for a vector file
+PLAIN = [name for name, function in OURS.items() if function.__module__ != ours.__name__]
 CASES = [(name, group, test) for name in functions() for group in load(name).groups if group.core
          for test in group.tests]
 
@@ -124,9 +27,22 @@ def in_precision(x, dtype):
     return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
 
 
-def outcome(function, file, group, test, dtype="float64"):
+def moved(x, backend):
+    """Arrays on the backend; everything else as it is."""
+    if isinstance(x, dict):
+        return {name: moved(inner, backend) for name, inner in x.items()}
+    return backend.asarray(x) if isinstance(x, np.ndarray) else x
+
+
+def on_host(x):
+    if isinstance(x, dict):
+        return {name: on_host(inner) for name, inner in x.items()}
+    return host(value(x))
+
+
+def outcome(function, file, group, test, dtype="float64", backend=NUMPY):
     """(values, gradients) by name; gradients through the autograd engine, None if not wanted."""
-    inputs = in_precision(file.call(group, test), dtype)
+    inputs = moved(in_precision(file.call(group, test), dtype), backend)
 
     def named(out):
         out = out if isinstance(out, tuple) else (out,)
@@ -134,7 +50,7 @@ def outcome(function, file, group, test, dtype="float64"):
     values = named(function(**inputs))
     if test.expected.gradients is None:
         return values, None
-    weights = in_precision(test.expected.cotangent, dtype)
+    weights = moved(in_precision(test.expected.cotangent, dtype), backend)
 
     def weighted(params):
         out = named(function(**(inputs | params)))
@@ -146,11 +62,11 @@ def outcome(function, file, group, test, dtype="float64"):
     return values, value_and_grad(weighted)(params)[1]
 
 
-def faults(function, file, group, test, tolerance, dtype="float64"):
-    values, gradients = outcome(function, file, group, test, dtype)
+def faults(function, file, group, test, tolerance, dtype="float64", backend=NUMPY):
+    values, gradients = outcome(function, file, group, test, dtype, backend)
     parts = [(values, test.expected.values), (gradients or {}, test.expected.gradients or {})]
     return [name for got, wanted in parts for name in wanted
-            if departs(got[name], wanted[name], tolerance)]
+            if departs(on_host(got[name]), wanted[name], tolerance)]
 
 
 def test_every_file_with_a_core_group_is_answered_by_a_function_of_ours():
@@ -161,6 +77,13 @@ def test_every_file_with_a_core_group_is_answered_by_a_function_of_ours():
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_ours_does_as_the_witness_says(name, group, test):
     assert faults(OURS[name], load(name), group, test, test.tolerance) == []
+
+
+@pytest.mark.parametrize("function", PLAIN)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_function_of_the_package_does_so_on_every_backend(function, backend):
+    assert [test.id for name, group, test in CASES if name == function
+            and faults(OURS[name], load(name), group, test, test.tolerance, backend=backend)] == []
 
 
 @pytest.mark.parametrize("function", OURS)
@@ -179,7 +102,7 @@ def plain_policy_loss(logprobs, old_logprobs, advantages, mask, clip_ratio=0.2, 
 
 
 def grouped_and_whitened(scores, group_size, deviation):
-    a = grouped(scores, group_size, deviation)
+    a = ours.group_advantages(scores, group_size, deviation)
     return (a - a.mean()) / (a.std() + 1e-8)
 
 
@@ -204,13 +127,13 @@ WRONG = [                                       # (function, the mistake, ours w
     ("token_logprobs", "temperature-ignored",
      lambda temperature, **x: tokens.token_logprobs(**x)),
     ("bradley_terry_loss", "preference-swapped",
-     lambda score_chosen, score_rejected, **x: bradley_terry_pairs(
+     lambda score_chosen, score_rejected, **x: ours.bradley_terry_loss(
          score_rejected, score_chosen, **x)),
     ("dpo_loss", "reference-missing",
      lambda ref_chosen, ref_rejected, **x: dpo.dpo_loss(
          ref_chosen=0 * ref_chosen, ref_rejected=0 * ref_rejected, **x)),
     ("adamw_step", "betas-swapped",
-     lambda beta1, beta2, **x: adamw(beta1=beta2, beta2=beta1, **x)),
+     lambda beta1, beta2, **x: ours.adamw_step(beta1=beta2, beta2=beta1, **x)),
     ("group_advantages", "whitened-again", grouped_and_whitened),
     ("leave_one_out_advantages", "own-score-in-the-baseline",
      lambda **x: group_advantage.group_advantages(normalize=False, **x)),

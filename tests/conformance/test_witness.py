@@ -130,3 +130,8 @@ def test_departures_are_noticed():
     assert not departs({"y": [1.0, nan, 5.0]}, {"y": [1.0, nan, None]}, 1e-9, 1e-9)
     for wrong in ([1.1, nan, 5.0], [1.0, 0.0, 5.0], [nan, nan, 5.0]):
         assert departs({"y": wrong}, {"y": [1.0, nan, None]}, 1e-9, 1e-9)
+    infinity = float("inf")
+    assert not departs({"y": [infinity]}, {"y": [infinity]}, 1e-9, 1e-9)
+    for wrong in (1.0, -infinity, nan):
+        assert departs({"y": [wrong]}, {"y": [infinity]}, 1e-9, 1e-9)
+        assert departs({"y": [infinity]}, {"y": [wrong]}, 1e-9, 1e-9)

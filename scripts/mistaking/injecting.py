@@ -1,0 +1,60 @@
+"""Patching the correct adapter, and what `minirlhf verify` makes of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from mistaking.patches import PATCHES
+
+from minirlhf.conformance.adapters import adapter_of
+from minirlhf.conformance.examine import examine
+from minirlhf.conformance.runner import Local
+from minirlhf.conformance.systems import groups_of
+from minirlhf.conformance.vectors import load
+from minirlhf.conformance.verdict import Verdict
+
+SOURCE = (Path(__file__).parent / "correct.py").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A mistake, and the verdict on the function that makes it."""
+    function: str
+    flag: str
+    verdict: Verdict
+
+    @property
+    def caught(self) -> bool:
+        return bool(self.verdict.faults)
+
+    @property
+    def named(self) -> bool:
+        """Whether its own name is among those that fit wherever they are told."""
+        return self.flag in self.verdict.named
+
+
+def patched(function: str, before: str, after: str) -> str:
+    """The source with one text of one function replaced.  Raises ValueError if it is not there."""
+    start = SOURCE.index(f"def {function}(")
+    end = SOURCE.index("\n\n\n", start)
+    body = SOURCE[start:end]
+    if before not in body:
+        raise ValueError(f"{function} has no {before!r}")
+    return SOURCE[:start] + body.replace(before, after, 1) + SOURCE[end:]
+
+
+def verdict_on(function: str, source: str) -> Verdict:
+    """What the package's own conventions say of one function of an adapter's source."""
+    module = ModuleType("adapter")
+    exec(compile(source, "correct.py", "exec"), module.__dict__)
+    session = Local(adapter_of(module, "correct.py"))
+    return examine(session, function, groups_of(load(function), "minirlhf"))
+
+
+def injected(*functions: str) -> Iterator[Injected]:
+    """Every known mistake of some functions, by default of all, one at a time."""
+    for function in functions or PATCHES:
+        for flag, before, after in PATCHES[function]:
+            yield Injected(function, flag,
+                           verdict_on(function, patched(function, before, after)))

@@ -1,0 +1,46 @@
+"""The mutation table: known mistakes, injected into a correct adapter, are caught and named."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from mistaking.injecting import SOURCE, injected, patched, verdict_on  # noqa: E402
+from mistaking.page import page  # noqa: E402
+from mistaking.patches import PATCHES  # noqa: E402
+
+from minirlhf.conformance.vectors import notes  # noqa: E402
+
+EVERY = list(injected())
+
+
+def test_the_adapter_without_a_mistake_is_correct():
+    assert [case.test.id for function in PATCHES for case in verdict_on(function, SOURCE).faults
+            ] == []
+
+
+def test_every_injected_mistake_is_caught():
+    assert len(EVERY) >= 40
+    assert [(one.function, one.flag) for one in EVERY if not one.caught] == []
+
+
+def test_nearly_every_one_is_named_and_before_any_other():
+    named = [one for one in EVERY if one.named]
+    assert len(named) >= 0.95 * len(EVERY) and len(named) >= 30
+    assert len([one for one in named if one.verdict.named[0] == one.flag]) >= 0.95 * len(named)
+
+
+def test_the_mistakes_are_those_that_the_notes_explain_and_none_is_there_twice():
+    names = [(function, flag) for function, rows in PATCHES.items() for flag, _, _ in rows]
+    assert {flag for _, flag in names} <= set(notes()) and len(set(names)) == len(names)
+
+
+def test_a_patch_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="gae has no 'nonsense'"):
+        patched("gae", "nonsense", "")
+
+
+def test_the_page_is_what_the_command_would_write():
+    assert (ROOT / "docs" / "mistakes.md").read_text(encoding="utf-8") == page(EVERY)
