@@ -68,5 +68,7 @@ def stand_ins(*names: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name, module in sys.modules.items() if isinstance(module, StandIn)]:
-            del sys.modules[name]
+        # A list first, and no isinstance(): lazy modules import others when they are looked at.
+        for name, module in list(sys.modules.items()):
+            if type(module) is StandIn:
+                del sys.modules[name]
