@@ -64,7 +64,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Right is |actual − wanted| ≤ atol + rtol·|wanted|; `why` gives the reason."""
+    """The atol + rtol·|wanted| of `departs`; `why` gives the reason."""
     rtol: float
     atol: float
     why: str = ""
@@ -237,8 +237,8 @@ def wanted(x: Any, dtype: str) -> Any:
 def departs(actual: Any, expected: Any, tolerance: Tolerance) -> bool:
     """Whether a result is wrong: of another shape, or off by more than the tolerance somewhere.
 
-    NaN equals NaN, an infinity only itself.  What stands in a slot that is not compared does not
-    matter.  Trees (dicts) are compared leaf by leaf.
+    NaN equals only NaN, an infinity only itself.  Slots that are not compared do not matter.
+    Trees (dicts) are compared leaf by leaf.
     """
     if isinstance(expected, dict):
         return not isinstance(actual, dict) or set(actual) != set(expected) or any(

@@ -6,6 +6,7 @@ test_witness.py the program that computes them.
 
 import hashlib
 import json
+import math
 import sys
 import tomllib
 from collections import Counter
@@ -211,3 +212,29 @@ def test_a_result_of_another_shape_or_beyond_the_tolerance_departs():
     tree = {"a": wanted}
     assert not departs({"a": right}, tree, tolerance)
     assert departs({"b": right}, tree, tolerance) and departs(right, tree, tolerance)
+
+
+def right_by_the_schema(actual: float, wanted: float, tolerance: Tolerance) -> bool:
+    """The rule as the schema words it, for one entry."""
+    if math.isnan(wanted):
+        return math.isnan(actual)
+    if math.isinf(wanted):
+        return actual == wanted
+    return math.isfinite(actual) and (
+        abs(actual - wanted) <= tolerance.atol + tolerance.rtol * abs(wanted))
+
+
+@pytest.mark.parametrize("actual", [0.0, 1.0, 1.0 + 1e-7, -1.0, 1e308, math.inf, -math.inf,
+                                    math.nan])
+@pytest.mark.parametrize("expected", [0.0, 1.0, "inf", "-inf", "nan"])
+def test_the_rule_of_the_schema_is_that_of_the_reader(actual, expected):
+    """Where an infinity is wanted, atol + rtol·|wanted| would allow anything."""
+    tolerance = Tolerance(1e-6, 1e-6)
+    wanted = reader.wanted(expected, "float")
+    assert departs(actual, wanted, tolerance) is not right_by_the_schema(
+        actual, float(expected), tolerance)
+
+
+def test_the_schema_says_what_equals_nan_and_infinity():
+    told = SCHEMA["$defs"]["test"]["properties"]["tolerance"]["description"]
+    assert "NaN is wanted only NaN" in told and "infinity is wanted only that infinity" in told
