@@ -22,7 +22,7 @@ DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
 class Argument:
     """An input of the function, or a result of it (then never differentiated or optional).
 
-    One with an `axis` is given by no test: it takes the group's answer to that axis.
+    One with an `axis` takes the group's answer, an optional one left out its `default`.
     """
     name: str
     shape: str
@@ -31,6 +31,7 @@ class Argument:
     differentiated: bool = False
     optional: bool = False
     axis: str | None = None
+    default: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -237,8 +238,7 @@ def wanted(x: Any, dtype: str) -> Any:
 def departs(actual: Any, expected: Any, tolerance: Tolerance) -> bool:
     """Whether a result is wrong: of another shape, or off by more than the tolerance somewhere.
 
-    NaN equals only NaN, an infinity only itself.  Slots that are not compared do not matter.
-    Trees (dicts) are compared leaf by leaf.
+    Trees (dicts) are compared leaf by leaf; NaN equals only NaN, an infinity only itself.
     """
     if isinstance(expected, dict):
         return not isinstance(actual, dict) or set(actual) != set(expected) or any(

@@ -228,5 +228,6 @@ def described(argument: Argument, is_input: bool) -> dict:
              "about": argument.about}
     if is_input:
         words |= {"differentiated": argument.differentiated, "optional": argument.optional}
+        words |= {"default": argument.default} if argument.optional else {}
         words |= {"axis": argument.axis} if argument.axis else {}
     return words

@@ -291,6 +291,7 @@ FAMILY = Family(
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("clip_ratio", "()", "the clip range ε"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True,
+                 default="sum(mask); only the answer token-mean to agg divides by it")),
     results=(Argument("loss", "()", "to be minimised"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=clipped_surrogate_loss, mistakes=MISTAKES)

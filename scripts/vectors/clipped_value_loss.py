@@ -158,6 +158,7 @@ FAMILY = Family(
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("clip_range", "()", "how far a value may go, in units of the return"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True,
+                 default="how many slots vf.mask counts: sum(mask) if these are the real ones")),
     results=(Argument("loss", "()", "to be minimised"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=clipped_value_loss, mistakes=MISTAKES)

@@ -127,8 +127,10 @@ FAMILY = Family(
     arguments=(
         Argument("logits", "(B, R, V)", "before the temperature", differentiated=True),
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
-        Argument("temperature", "()", "of sampling, by default 1", optional=True),
+        Argument("temperature", "()", "of sampling, by default 1", optional=True,
+                 default=1.0),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True,
+                 default="how many slots ent.mask counts: sum(mask) if these are the real ones")),
     results=(Argument("entropy", "()", "from 0 to log V"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=entropy, mistakes=MISTAKES)

@@ -19,7 +19,7 @@ class Argument:
     """An input or a result; dtype is "float", "int", "bool" or "str", shape () a plain number.
 
     One with an `axis` is no input of the tests: it is that axis' answer, for functions that want
-    to be told.
+    to be told.  An optional one has a `default`: a number, or the rule that yields it.
     """
     name: str
     shape: str
@@ -28,6 +28,7 @@ class Argument:
     differentiated: bool = False
     optional: bool = False
     axis: str | None = None
+    default: float | str | None = None
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ FAMILY = Family(
         Argument("ref_logprobs", "(B, R)", "under the reference"),
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True),
+                 "given", "int", optional=True, default="sum(mask)"),
         Argument("estimator", "()", "which one", "str", axis="kl.loss_est")),
     results=(Argument("loss", "()", "to be minimised, times β"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=kl_loss, mistakes=MISTAKES)

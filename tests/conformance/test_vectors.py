@@ -50,6 +50,11 @@ def test_a_file_is_as_the_schema_wants_it(function):
     lambda file: file["groups"][0]["tests"][0]["tolerance"].update(rtol=0),
     lambda file: file["groups"][0]["tests"][0]["expected"]["values"].update(advantages="NaN"),
     lambda file: file["arguments"][0].update(dtype="float16"),
+    lambda file: file["arguments"][0].update(dtype="str"),
+    lambda file: file["arguments"][0].update(optional=True),
+    lambda file: file["arguments"][0].update(default=0.0),
+    lambda file: file["groups"][0]["tests"][0]["inputs"].update(gamma="0.5"),
+    lambda file: file["groups"][0]["tests"][0]["inputs"].update(gamma="NaN"),
 ])
 def test_the_schema_refuses_what_is_not_so(change):
     file = json.loads(json.dumps(FILES["gae"]))
