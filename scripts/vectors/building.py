@@ -194,14 +194,35 @@ def groups_of(family: Family) -> list[dict]:
         tests = tests_of(family, group, first)
         if not tests:
             raise ValueError(f"{family.function}: the group {group.name} differs on no case")
-        groups.append({"name": group.name, "core": group.core, "parameters": group.convention,
-                       "systems": list(group.systems), "tests": tests})
         if group is family.groups[0]:
             by_case = [case for case in family.cases
                        if not case.groups or group.name in case.groups]
-            first = {case.name: made["expected"]
-                     for case, made in zip(by_case, tests, strict=True)}
+            base = list(zip(by_case, tests, strict=True))
+            first = {case.name: made["expected"] for case, made in base}
+        groups.append({"name": group.name, "core": group.core, "parameters": group.convention,
+                       "systems": list(group.systems),
+                       "shares": shared(family, group, tests, base), "tests": tests})
     return groups
+
+
+def shared(family: Family, group: Group, tests: list[dict],
+           base: list[tuple[Case, dict]]) -> list[str]:
+    """The ids of the first group's tests that the group has not, and that come out alike in it."""
+    own = [made["inputs"] for made in tests]
+    return [made["id"] for case, made in base if made["inputs"] not in own
+            and alike(family, case, group.convention, made)]
+
+
+def alike(family: Family, case: Case, convention: Convention, made: dict) -> bool:
+    """Whether a test expects the same under another convention, in values and in gradients.
+
+    Not where that convention has a corner or reads NaN, and so no gradient, or averages nothing.
+    """
+    try:
+        return not differ(wanted(family, case, family.formula, convention), made["expected"],
+                          made["tolerance"])
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def build(family: Family) -> dict:

@@ -117,6 +117,31 @@ def test_a_group_answers_every_axis_with_a_declared_value(function):
 
 
 @every_file
+def test_a_group_shares_tests_of_the_first_and_none_that_it_has_itself(function):
+    first, *others = FILES[function]["groups"]
+    inputs = {test["id"]: test["inputs"] for test in first["tests"]}
+    assert first["shares"] == []
+    for group in others:
+        assert set(group["shares"]) <= set(inputs)
+        own = [test["inputs"] for test in group["tests"]]
+        assert [i for i in group["shares"] if inputs[i] in own] == []
+
+
+def test_a_group_of_one_test_is_not_passed_by_what_passes_that():
+    """0 for everything passes all that `zero-alone` has of its own, and nothing of what it shares
+    but replies that all score alike."""
+    file = load("leave_one_out_advantages")
+    first, group = file.groups[0], next(g for g in file.groups if g.name == "zero-alone")
+    assert set(group.shares) == {test.id for test in first.tests}
+
+    def passed(test):
+        return not departs(0 * test.inputs["scores"], test.expected.values["advantages"],
+                           test.tolerance)
+    assert all(map(passed, group.tests)) and len(group.tests) == 1
+    assert sum(map(passed, first.tests)) <= 1
+
+
+@every_file
 def test_one_answer_is_ours_or_several_that_an_argument_chooses_or_none(function):
     """None in files about what this package does not do."""
     ours = [group["parameters"] for group in FILES[function]["groups"] if group["core"]]
