@@ -4,6 +4,7 @@ import json
 import re
 from itertools import combinations
 
+import numpy as np
 import pytest
 from vector_files import ALL, FILES, WITHOUT_CORE, every_file
 
@@ -178,3 +179,25 @@ def test_a_system_that_contradicts_itself_is_noticed():
     files = {"a": {"groups": [{"systems": ["x"], "parameters": {"agg": "one"}}]},
              "b": {"groups": [{"systems": ["x"], "parameters": {"agg": "other"}}]}}
     assert len(answers_of_systems(files)["x", "agg"]) == 2
+
+
+def swapped(function: str, **parameters: str) -> list[tuple[float, float]]:
+    """(right, wrong) values wherever the direction of the KL is swapped, under these answers."""
+    return [pair for group in load(function).groups for test in group.tests
+            if parameters.items() <= {
+                axis.split(".")[1]: answer for axis, answer in group.parameters.items()}.items()
+            and "kl-direction-swapped" in test.mistakes
+            for name, right in test.expected.values.items()
+            for pair in zip(np.ravel(right.value), np.ravel(
+                test.mistakes["kl-direction-swapped"].values[name].value), strict=True)]
+
+
+def test_a_swapped_kl_is_a_reward_only_where_it_has_a_sign():
+    """As its note says: k1 turns its sign; k3 and the exact KL are as little negative as ever."""
+    assert all(wrong == -right for right, wrong in swapped("kl_estimate", est="k1"))
+    assert swapped("kl_estimate", est="k2") == []
+    for pairs in (swapped("kl_estimate", est="k3"), swapped("exact_kl"),
+                  swapped("kl_loss", loss_est="k3")):
+        assert pairs and all(wrong >= 0 for _, wrong in pairs)
+    told = notes()["kl-direction-swapped"].costs
+    assert "k1 pays for leaving" in told and "stay penalties" in told
