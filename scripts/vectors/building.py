@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from vectors.family import Argument, Case, Convention, Family, Group, Rule, numbers
+from vectors.family import UNDER_THE_MASK, Argument, Case, Convention, Family, Group, Rule, numbers
 from vectors.witness import exact, gradients, leaves, like, rounded
 
 # --- comparing -----------------------------------------------------------------------------------
@@ -129,12 +129,21 @@ def mistaken(family: Family, case: Case, flag: str, convention: Convention, expe
         return {"values": values}
     if "gradients" in expected:
         slopes = like(expected["gradients"], [float("nan")] * len(leaves(expected["gradients"])))
-        if slope_rule is not None:
+        if slope_rule == UNDER_THE_MASK:
+            slopes = {name: where(case.inputs["mask"], right, slopes[name])
+                      for name, right in expected["gradients"].items()}
+        elif slope_rule is not None:
             slopes = rounded(gradients(lambda x: slope_rule(x, convention), inputs,
                                        expected["gradients"], expected.get("cotangent")))
         if departs(slopes, expected["gradients"], *off):
             return {"values": values, "gradients": slopes}
     return None
+
+
+def where(mask: list, right: list, wrong: list) -> list:
+    """The entries of nested lists where the mask is True, else those of the others."""
+    return [[r if real else w for real, r, w in zip(*rows, strict=True)]
+            for rows in zip(mask, right, wrong, strict=True)]
 
 
 def test(family: Family, group: Group, case: Case, base: dict | None) -> dict | None:

@@ -1,6 +1,6 @@
 """Vectors of the policy's entropy."""
 
-from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
+from vectors.family import UNDER_THE_MASK, Argument, Axis, Case, Family, Group, numbers, star
 from vectors.witness import exp, log, log_softmax, mean, mpf, total
 
 NAN, HUGE, NEVER = float("nan"), 1e30, float("-inf")
@@ -42,6 +42,7 @@ MISTAKES = {
     "temperature-ignored": lambda x, c: entropy(x, c | {"ent.temp": "raw"}),
     "temperature-multiplied": lambda x, c: entropy(x | {"temperature": 1 / x["temperature"]}, c),
     "mask-multiplied": mask_multiplied,
+    "masked-after-the-arithmetic": (entropy, UNDER_THE_MASK),
     "mask-ignored": lambda x, c: entropy(x, c | {"ent.mask": "all-slots"}),
     "sum-instead-of-mean": lambda x, c: entropy(x | {"count": 1}, c),
     "count-ignored": lambda x, c: entropy(x | {"count": None}, c),
@@ -114,7 +115,8 @@ CASES = (
         also=("trl-ppo",), given="pads at a temperature of one half"),
     Case("junk-in-masked-slots", "nan and huge logits in masked slots change nothing", batch(
         [[[0.5, -0.5], [NAN, NAN]], [[1.0, 2.0], [HUGE, NAN]]], [[1, 0], [1, 0]]),
-        ("mask-multiplied",), groups=CORE),
+        ("mask-multiplied", "masked-after-the-arithmetic"),
+        groups=CORE),
     Case("count", "divided by the tokens of the whole step, not by those at hand", batch(
         ANY, [[1, 1, 1], [1, 0, 0]], count=16), ("count-ignored",), groups=CORE),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Convention = dict[str, Any]
+UNDER_THE_MASK = "nan under the mask"                   # in place of a rule for gradients
 Rule = Callable[[dict, Convention], dict]               # inputs, conventions -> outputs
 
 
@@ -80,8 +81,8 @@ class Case:
 class Family:
     """A function with everything its file needs.
 
-    A mistake is a wrong formula, or two of them: one for the values, one for the gradients, or None
-    where these are NaN.
+    A mistake is a wrong formula, or two of them: one for the values, one for the gradients; None
+    where these are NaN, or UNDER_THE_MASK where they are right but for NaN there.
     `without_slope` takes inputs and outputs, and marks the entries of each differentiated argument
     whose gradient is not compared.
     """
@@ -95,7 +96,7 @@ class Family:
     groups: tuple[Group, ...]
     cases: tuple[Case, ...]
     formula: Rule
-    mistakes: dict[str, Rule | tuple[Rule, Rule | None]] = field(default_factory=dict)
+    mistakes: dict[str, Rule | tuple[Rule, Rule | str | None]] = field(default_factory=dict)
     without_slope: Callable[[dict, dict], dict] | None = None
 
     @property
