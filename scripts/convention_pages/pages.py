@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from convention_pages.changes import CHANGES
+from convention_pages.changes import CHANGES, RELEASES
 from convention_pages.examples import (
     Example,
     examples,
@@ -30,6 +30,7 @@ def page(axis: str) -> str:
         equation = "\n".join(f"    {line}" for line in file.equation)
         parts.append(f"Asked of [`{file.function}`]({vectors_link(file.function)}):\n\n{equation}")
     parts += ["## The answers", answers_table(axis)]
+    parts += [fill(RELEASES.get(axis, ""), 99)] * (axis in RELEASES)
     shown = examples(axis)
     if shown:
         parts += ["## In numbers", numbers_note(axis, shown), *map(example_text, shown)]

@@ -381,6 +381,13 @@ def test_every_axis_has_a_page_that_says_what_each_answer_does_in_numbers():
             assert f"| `{answer}` | " in table and f"| `{answer}` | " in numbers, (axis, answer)
 
 
+def test_a_release_that_answers_otherwise_is_named_beside_the_answers():
+    text = (PAGES / "ent.temp.md").read_text(encoding="utf-8")
+    told = " ".join(text.split("## The answers")[1].split("## In numbers")[0].split())
+    assert "| `raw` | softmax(logits), whatever the temperature |" in told
+    assert "OpenRLHF 0.11.2, as released, divides them by the temperature first" in told
+
+
 def test_the_index_leads_to_every_page():
     text = (PAGES / "README.md").read_text(encoding="utf-8")
     assert {f"{axis}.md" for axis in ANSWERS} == set(re.findall(r"\(([\w.]+\.md)\)", text))
