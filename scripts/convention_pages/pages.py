@@ -16,7 +16,7 @@ from convention_pages.examples import (
     untold,
 )
 
-from minirlhf.conformance.presets import PRESETS
+from minirlhf.conformance.presets import PRESETS, known_in_part
 from minirlhf.conformance.variants import ANSWERS
 
 HERE = "minirlhf.conformance.variants"
@@ -55,8 +55,10 @@ def means(axis: str, answer: Any) -> str:
 
 
 def who(axis: str, answer: Any) -> str:
-    """The presets with an answer."""
-    return ", ".join(name for name, one in PRESETS.items() if one.answer(axis) == answer)
+    """The presets with an answer, and the systems of the vectors that have no preset."""
+    names = [name for name, one in PRESETS.items() if one.answer(axis) == answer]
+    return ", ".join(names + [name for name, answers in known_in_part().items()
+                              if axis in answers and answers[axis] == answer])
 
 
 def answers_table(axis: str) -> str:
