@@ -36,7 +36,7 @@ def tolerance(case: Case, group: Group, expected: dict, moved: dict) -> dict:
     float64 has none left in float32.
     """
     largest = scale([expected["values"], expected.get("gradients", {})])
-    coarse = {"rtol": 1e-4, "atol": float(f"{1e-5 * largest:.0e}")}
+    coarse = {"rtol": 1e-4, "atol": case.float32 or float(f"{1e-5 * largest:.0e}")}
     rtol, atol, why = case.tolerances.get(group.name) or case.tolerance or (
         1e-10, float(f"{1e-12 * largest:.0e}"),
         "float64 has sixteen digits, and a sum of a few terms in any order loses the last ones")

@@ -62,7 +62,8 @@ class Case:
     differently, and to those in `also`.  There its sentence is the group's clause with `given`,
     which says what the inputs are, unless `laws` has a sentence for that group.  `mistakes` are
     those evaluated here.  A tolerance (rtol, atol, why) is given where float64 loses digits: in all
-    groups, or in those that `tolerances` names.
+    groups, or in those that `tolerances` names.  `float32` is the absolute one in that precision
+    where inputs are so large that a right formula which adds them up loses more than usual.
     """
     name: str
     law: str
@@ -75,6 +76,7 @@ class Case:
     gradients: bool = True
     tolerance: tuple[float, float, str] | None = None
     tolerances: dict[str, tuple[float, float, str]] = field(default_factory=dict)
+    float32: float | None = None
 
 
 @dataclass(frozen=True)
