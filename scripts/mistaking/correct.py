@@ -69,19 +69,6 @@ def token_logprobs(logits, tokens, temperature):
     return np.take_along_axis(logp, tokens[:, 1:, None], axis=-1)[..., 0]
 
 
-def nucleus_logprobs(logits, tokens, temperature, top_p):
-    logp = log_softmax(logits[:, :-1] / temperature)
-    order = np.argsort(-np.real(logp), axis=-1, kind="stable")
-    p = np.exp(np.take_along_axis(np.real(logp), order, axis=-1))
-    above = np.insert(np.cumsum(p, axis=-1)[..., :-1], 0, 0, axis=-1)      # mass of the likelier
-    kept = np.zeros(p.shape, dtype=bool)
-    np.put_along_axis(kept, order, above < top_p, axis=-1)
-    mass = np.where(kept, np.exp(logp), 0).sum(axis=-1)
-    token = np.take_along_axis(logp, tokens[:, 1:, None], axis=-1)[..., 0]
-    sampled = np.take_along_axis(kept, tokens[:, 1:, None], axis=-1)[..., 0]
-    return np.where(sampled, token - np.log(mass), -np.inf)
-
-
 def position_ids(mask):
     return np.cumsum(mask, axis=1) - 1
 
@@ -161,10 +148,6 @@ def penalized_rewards(scores, logprobs, ref_logprobs, mask, beta):
     return rewards + np.where(places == last[:, None], scores[:, None], 0)
 
 
-def score_without_end(scores, ended, penalty):
-    return np.where(ended, scores, scores - penalty)
-
-
 def adaptive_beta(beta, observed_kl, target_kl, horizon, n):
     error = np.clip(observed_kl / target_kl - 1, -0.2, 0.2)
     return beta * (1 + error * n / horizon)
@@ -187,15 +170,6 @@ def gae(rewards, values, mask, gamma, lam):
         advantages[:, t] = later
         after = values[:, t]
     return advantages, advantages + values
-
-
-def reward_to_go(rewards, mask, gamma):
-    rewards = np.where(mask, rewards, 0)
-    returns, later = np.zeros(rewards.shape), 0.0
-    for t in reversed(range(rewards.shape[1])):
-        later = rewards[:, t] + gamma * later
-        returns[:, t] = later
-    return returns
 
 
 def whiten(x, mask, shift_mean, minibatches=None):
@@ -244,13 +218,6 @@ def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, count=None):
     return softplus(-gap).sum() / (count or len(chosen))
 
 
-def ipo_loss(chosen, rejected, ref_chosen, ref_rejected, chosen_mask, rejected_mask, beta):
-    above = np.where(chosen_mask, chosen - ref_chosen, 0).sum(axis=1)
-    below = np.where(rejected_mask, rejected - ref_rejected, 0).sum(axis=1)
-    gap = above - below
-    return ((gap - 1 / (2 * beta)) ** 2).mean()
-
-
 # --- optimizer -----------------------------------------------------------------------------------
 
 def adamw_step(params, grads, lr, beta1, beta2, eps, weight_decay):
@@ -288,5 +255,3 @@ clipped_surrogate_loss_grad = slopes_of(clipped_surrogate_loss, "logprobs")
 clipped_value_loss_grad = slopes_of(clipped_value_loss, "values")
 entropy_grad = slopes_of(entropy, "logits")
 dpo_loss_grad = slopes_of(dpo_loss, "chosen", "rejected")
-ipo_loss_grad = slopes_of(ipo_loss, "chosen", "rejected")
-nucleus_logprobs_grad = slopes_of(nucleus_logprobs, "logits")

@@ -17,7 +17,8 @@ from minirlhf.conformance.verdict import Verdict
 WITHOUT_CORE = {                         # judged by a group: the package has none to judge by
     "ipo_loss": "sum", "nucleus_logprobs": "sampler", "reward_to_go": "zeroed",
     "score_without_end": "subtract"}
-SOURCE = (Path(__file__).parent / "correct.py").read_text(encoding="utf-8")
+SOURCE, OTHERS = ((Path(__file__).parent / name).read_text(encoding="utf-8")
+                  for name in ("correct.py", "correct_others.py"))
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,20 @@ class Injected:
         return self.flag in self.verdict.named
 
 
+def source_of(function: str) -> str:
+    """The correct adapter that has a function."""
+    return OTHERS if function in WITHOUT_CORE else SOURCE
+
+
 def patched(function: str, before: str, after: str) -> str:
     """The source with one text of one function replaced.  Raises ValueError if it is not there."""
-    start = SOURCE.index(f"def {function}(")
-    end = SOURCE.index("\n\n\n", start)
-    body = SOURCE[start:end]
+    source = source_of(function)
+    start = source.index(f"def {function}(")
+    end = source.index("\n\n\n", start)
+    body = source[start:end]
     if before not in body:
         raise ValueError(f"{function} has no {before!r}")
-    return SOURCE[:start] + body.replace(before, after, 1) + SOURCE[end:]
+    return source[:start] + body.replace(before, after, 1) + source[end:]
 
 
 def verdict_on(function: str, source: str) -> Verdict:

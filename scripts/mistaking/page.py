@@ -9,10 +9,10 @@ from mistaking.patches import NOT_INJECTED
 from minirlhf.conformance.vectors import notes
 
 ABOUT = """\
-`scripts/mistaking/correct.py` is an adapter of NumPy functions that passes the tests of this
-package's own conventions, or in some functions those of one group of the vectors ({groups}).  Each
-row below is that adapter with one mistake in it, a small patch from
-`scripts/mistaking/patches.py`.  A mistake is *named* where its own name stands in
+`scripts/mistaking/correct.py` is an adapter of NumPy functions that passes `minirlhf verify`, and
+`correct_others.py` beside it has functions for which the package has no group to judge by, each
+under one of the vectors ({groups}).  Each row below is an adapter with one mistake in it, a small
+patch from `scripts/mistaking/patches.py`.  A mistake is *named* where its own name stands in
 bold: the results equal what the vectors say of it on every test that tells it.  Where another name
 stands too, the results fit all tests that tell that one as well."""
 

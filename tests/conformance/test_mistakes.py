@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-from mistaking.injecting import SOURCE, injected, patched, verdict_on  # noqa: E402
+from mistaking.injecting import injected, patched, source_of, verdict_on  # noqa: E402
 from mistaking.page import page  # noqa: E402
 from mistaking.patches import NOT_INJECTED, PATCHES  # noqa: E402
 
@@ -17,7 +17,8 @@ EVERY = list(injected())
 
 
 def test_the_adapter_without_a_mistake_is_correct():
-    assert [case.test.id for function in PATCHES for case in verdict_on(function, SOURCE).faults
+    assert [case.test.id for function in PATCHES for case in verdict_on(
+        function, source_of(function)).faults
             ] == []
 
 
