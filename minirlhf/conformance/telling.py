@@ -47,11 +47,9 @@ def short(verdict: Verdict, found: Identified | None) -> str:
         return "matched" + (f" ({chosen})" if chosen else "") + left
     if all(case.reply.lost for case in verdict.faults):
         return f"differs: {verdict.smallest.fault}{left}"
-    if verdict.named:
-        return f"differs: {verdict.named[0]}{left}"
-    if found and other_answers(verdict, found):
+    if explains(verdict, found):
         return f"differs: another convention{left}"
-    return f"differs{left}"
+    return f"differs: {verdict.named[0]}{left}" if verdict.named else f"differs{left}"
 
 
 def difference_text(verdict: Verdict, found: Identified | None) -> str:
@@ -59,10 +57,18 @@ def difference_text(verdict: Verdict, found: Identified | None) -> str:
     lines = [f"{verdict.function} differs on {len(verdict.faults)} of {len(verdict.judged)} tests"]
     if found and other_answers(verdict, found):
         lines += paragraph("another convention: ", convention_text(verdict, found))
-    for likeness in verdict.likenesses[:3]:
+    for likeness in () if explains(verdict, found) else verdict.likenesses[:3]:
         if likeness.named or not verdict.named:
             lines += mistake_lines(likeness)
     return "\n".join(lines + case_lines(verdict.smallest))
+
+
+def explains(verdict: Verdict, found: Identified | None) -> bool:
+    """Whether another convention is all that is to be said: every result fits it, and a system
+    follows it, or there is no mistake that the function equals.  What one system does on purpose
+    may well be what another does by mistake."""
+    return bool(found and not found.contradicted and other_answers(verdict, found)
+                and (consistent(load(verdict.function), found) or not verdict.named))
 
 
 def other_answers(verdict: Verdict, found: Identified) -> dict[str, tuple]:

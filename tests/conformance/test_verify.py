@@ -86,6 +86,38 @@ def test_another_convention_is_told_with_the_systems_that_have_it(adapter, capsy
     assert cli.main(["verify", path, "--preset", "trl-ppo"]) == 0
 
 
+TRL = """
+def penalized_rewards(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = -beta * np.where(mask, logprobs - ref_logprobs, 0)
+    length = mask.sum(1)
+    rewards[np.arange(len(rewards)), np.minimum(length, mask.shape[1] - 1)] += scores
+    return rewards
+def aggregate_loss(losses, mask): return np.where(mask, losses, 0).sum() / losses.size
+def kl_controller(beta, logprobs, ref_logprobs, mask, target_kl, horizon):
+    kl = (np.where(mask, logprobs - ref_logprobs, 0).sum(1) / mask.sum(1)).mean()
+    return beta * (1 + np.clip(kl / target_kl - 1, -0.2, 0.2) * len(mask) / horizon)
+"""
+
+
+def test_what_a_system_does_on_purpose_is_not_called_a_mistake(adapter, capsys):
+    """Score at the first pad, a constant divisor, a controller fed by the mean: each is a known
+    mistake too, for whoever did not mean it."""
+    path = adapter(TRL)
+    assert all(verdict(path, name).named for name in ("penalized_rewards", "aggregate_loss"))
+    assert cli.main(["verify", path]) == 1
+    told = capsys.readouterr().out
+    assert told.count("differs: another convention") == 3 and "the mistake" not in told
+    assert "score.place = after-last, as " in told and "as dr-grpo (try" in told
+
+
+def test_a_mistake_that_no_system_makes_on_purpose_keeps_its_name(adapter, capsys):
+    """The score at the end of the row: an answer, but nobody's."""
+    path = adapter(TRL.replace("np.minimum(length, mask.shape[1] - 1)", "-1"))
+    cli.main(["verify", path])
+    told = capsys.readouterr().out
+    assert "differs: score-at-the-row-end" in told and "score.place = row-end, as no system" in told
+
+
 def test_a_known_mistake_is_told_with_its_note_and_the_smallest_failing_test(adapter, capsys):
     path = adapter("def sft_loss(logprobs, mask, count=None):\n"
                    "    return -np.where(mask, logprobs, 0).sum() / (count or mask.size)")
