@@ -72,10 +72,11 @@ def explains(verdict: Verdict, found: Identified | None) -> bool:
 
 
 def other_answers(verdict: Verdict, found: Identified) -> dict[str, tuple]:
-    """{axis: answers} that a function follows in place of those it was measured by."""
+    """{axis: answers} that a function follows in place of those it was measured by; what an
+    argument chooses is nobody's departure."""
     wanted = verdict.groups[0].parameters
-    return {axis: found.of(axis) for axis in wanted
-            if found.answers and wanted[axis] not in found.of(axis)}
+    return {axis: found.of(axis) for axis in wanted if found.answers
+            and axis not in (found.chosen or {}) and wanted[axis] not in found.of(axis)}
 
 
 def convention_text(verdict: Verdict, found: Identified) -> str:

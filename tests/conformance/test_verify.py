@@ -189,6 +189,35 @@ def test_a_mistake_in_what_it_has_chosen_is_named(adapter, body, group, flag):
     assert [one.name for one in found.groups] == [group] and flag in found.named
 
 
+GROUPS = """
+def group_advantages(scores, group_size):
+    groups = scores.reshape(-1, group_size)
+    gap, deviation = groups - groups.mean(1, keepdims=True), groups.std(1, ddof=1, keepdims=True)
+    return (gap / (deviation + {eps})).ravel()
+"""
+
+
+@pytest.mark.parametrize("eps", ["1e-8", "1e-6"])
+def test_what_comes_near_to_no_choice_is_measured_by_the_default(adapter, capsys, eps):
+    """Divided by the sample deviation as the core group is, but with another ε: nothing is said of
+    the group that is not divided at all."""
+    path = adapter(GROUPS.format(eps=eps))
+    assert [group.name for group in verdict(path, "group_advantages").groups] == ["core"]
+    cli.main(["verify", path])
+    told = capsys.readouterr().out
+    assert "grpo.std" not in told and ("grpo.eps = 1e-06" in told) == (eps == "1e-6")
+
+
+def test_what_an_argument_chooses_is_no_departure(adapter, capsys):
+    """The log-ratio's sign is wrong, which k2 does not show: no convention, a bug."""
+    path = adapter("def kl_estimate(logprobs, ref_logprobs, estimator):\n"
+                   "    d = ref_logprobs - logprobs\n"
+                   "    return {'k1': d, 'k2': d * d / 2}.get(estimator, np.expm1(-d) + d)")
+    assert cli.main(["verify", path]) == 1
+    told = capsys.readouterr().out
+    assert "another convention" not in told and "differs: kl-direction-swapped" in told
+
+
 # --- whatever an adapter does is that test's outcome ---------------------------------------------
 
 MISBEHAVIOUR = """
