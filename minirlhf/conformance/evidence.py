@@ -43,11 +43,12 @@ def fitting(file: Vectors, told: Answers, judged: list[Judged], float32: bool) -
 
     Those of a group must pass its tests, at least one of them with a result, and as many as there
     are contradictions elsewhere.  Answers that no group joins are taken only where they are
-    contradicted less than those of every group, and by few of the results.
+    contradicted less than those of every group, and by few of the results; and not where a group's
+    values are all right and its gradients are not, since formulas say nothing of gradients.
     """
     inputs = by_inputs(judged)
     known = unique(case.group.parameters for case in judged)
-    passed = []
+    passed, detached = [], False
     for answers in known:
         own = [case for case in judged if case.group.parameters == answers
                and not case.reply.problem]
@@ -55,8 +56,11 @@ def fitting(file: Vectors, told: Answers, judged: list[Judged], float32: bool) -
             one = weighed(file, answers, inputs, float32)
             if one.against <= len(own):
                 passed.append(one)
+        elif own and all(case.matched or case.wrong and case.wrong[0] == "gradients"
+                         for case in own):
+            detached = True
     least = min((one.against for one in passed), default=len(inputs) // 4)
-    if least > 0 and file.function in FORMULAS:
+    if least > 0 and file.function in FORMULAS and (passed or not detached):
         others = [weighed(file, answers, inputs, float32, least)
                   for answers in combinations(file, told) if answers not in known]
         passed = [one for one in others if one.against < least and one.weight] or passed

@@ -37,9 +37,10 @@ class Identified:
     """What a function follows: `answers` that are consistent with it, several where it is open.
 
     `chosen` are axes whose answer an argument of the function chooses: {axis: the answers it
-    offers}.  `settle` are ids of tests that would decide between the answers, `nearest` is given
-    where there are none.  `contradicted` counts results that fit none of the answers best, and
-    `problem` says why no test could be asked.
+    offers}.  `unmet` are answers that it is told by such arguments and that its results do not
+    follow, nor any other convention.  `settle` are ids of tests that would decide between the
+    answers, `nearest` is given where there are none.  `contradicted` counts results that fit none
+    of the answers best, and `problem` says why no test could be asked.
     """
     function: str
     answers: tuple[Answers, ...] = ()
@@ -47,6 +48,7 @@ class Identified:
     settle: tuple[str, ...] = ()
     nearest: Nearest | None = None
     contradicted: int = 0
+    unmet: tuple[Answers, ...] = ()
     problem: str | None = None
 
     def of(self, axis: str) -> tuple:
@@ -84,6 +86,8 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
         parts.setdefault(tuple(case.group.parameters[axis] for axis in axes), []).append(case)
     found = {told: fitting(file, dict(zip(axes, told, strict=True)), part, float32)
              for told, part in parts.items()}
+    unmet = [told for told, candidates in found.items() if not candidates
+             and not all(case.reply.problem for case in parts[told])]
     found = {told: candidates for told, candidates in found.items() if candidates}
     rest = [axis.name for axis in file.axes if axis.name not in axes]
     answers = shared([unique({axis: one.answers[axis] for axis in rest} for one in candidates)
@@ -93,7 +97,8 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
         {axis: tuple(dict.fromkeys(told[i] for told in found)) for i, axis in enumerate(axes)},
         settling(judged, silent, answers) if len(answers) > 1 else (),
         None if found else nearest(file, judged, float32),
-        sum(candidates[0].against for candidates in found.values()))
+        sum(candidates[0].against for candidates in found.values()),
+        tuple(dict(zip(axes, told, strict=True)) for told in unmet if axes))
 
 
 def shared(parts: list[tuple[Answers, ...]]) -> tuple[Answers, ...]:

@@ -67,7 +67,11 @@ def explains(verdict: Verdict, found: Identified | None) -> bool:
     """Whether another convention is all that is to be said: every result fits it, and a system
     follows it, or there is no mistake that the function equals.  What one system does on purpose
     may well be what another does by mistake."""
-    return bool(found and not found.contradicted and other_answers(verdict, found)
+    if not found or found.contradicted or any(
+            one.items() <= group.parameters.items()
+            for one in found.unmet for group in verdict.groups):
+        return False
+    return bool(other_answers(verdict, found)
                 and (consistent(load(verdict.function), found) or not verdict.named))
 
 
@@ -196,6 +200,9 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
             lines += paragraph(f"{axis.name}: ", " or ".join(map(str, answers)))
     if not file.axes:
         lines += paragraph("", "as defined; there is no convention to follow")
+    for one in found.unmet:
+        told = ", ".join(f"{axis} = {answer}" for axis, answer in one.items())
+        lines += paragraph("but ", f"told {told}, it does not follow it: results contradict that")
     if found.contradicted:
         lines += paragraph("but ", f"{found.contradicted} results on other inputs do not fit")
     if len(found.answers) > 1:

@@ -17,9 +17,11 @@ from minirlhf.conformance.frameworks import FRAMEWORKS
 from minirlhf.conformance.identify import identify, read
 from minirlhf.conformance.runner import Local, Reply
 from minirlhf.conformance.systems import consistent
+from minirlhf.conformance.telling import identified_lines
 from minirlhf.conformance.variants import FORMULAS, formula
 from minirlhf.conformance.vectors import functions, load
 from minirlhf.conformance.verdict import judge
+from minirlhf.ops import exp
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -80,9 +82,9 @@ def test_whoever_follows_a_group_is_identified_by_its_answers(name, group):
     assert set(group.systems) <= set(consistent(file, found))
 
 
-def as_adapter(name, function) -> Local:
+def as_adapter(name, function, *choices) -> Local:
     """One function on this package's Tensors, so that its gradients are had."""
-    takes = tuple(a.name for a in load(name).arguments if not a.axis)
+    takes = tuple(a.name for a in load(name).arguments if not a.axis or a.name in choices)
     return Local(Adapter("here", FRAMEWORKS["minirlhf"], {name: Function(function, takes)}))
 
 
@@ -126,6 +128,32 @@ def test_an_argument_that_chooses_is_told_with_what_it_offers():
     found = identify(Local(open_adapter("minirlhf")), "kl_estimate")
     assert found.chosen == {"kl.est": ("k1", "k2", "k3")}
     assert found.answers == ({"kl.clamp": "none"},)
+
+
+def ignoring(logprobs, ref_logprobs, estimator):
+    return logprobs - ref_logprobs
+
+
+def test_an_argument_that_is_ignored_is_told_by_the_answers_that_are_not_met():
+    found = identify(as_adapter("kl_estimate", ignoring, "estimator"), "kl_estimate")
+    assert found.chosen == {"kl.est": ("k1",)}
+    assert {"kl.est": "k2"} in found.unmet and {"kl.est": "k3"} in found.unmet
+    assert "but told kl.est = k2, it does not follow it" in "\n".join(
+        identified_lines(load("kl_estimate"), found))
+
+
+def falling_through(logprobs, ref_logprobs, estimator):
+    """Right for k1, k2 and k3; k3+, of the same value with another gradient, is k3 as well."""
+    k = logprobs - ref_logprobs
+    return k if estimator == "k1" else 0.5 * k * k if estimator == "k2" else exp(-k) - 1 + k
+
+
+def test_no_other_answers_are_sought_where_only_gradients_are_wrong():
+    """Their formulas give values, and so would be followed."""
+    found = identify(as_adapter("kl_estimate", falling_through, "estimator"), "kl_estimate")
+    assert found.chosen == {"kl.est": ("k1", "k2", "k3")} and found.answers == (
+        {"kl.clamp": "none"},)
+    assert {"kl.est": "k3+"} in found.unmet
 
 
 def test_refusal_is_an_answer_where_the_axis_has_it():
