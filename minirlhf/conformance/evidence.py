@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minirlhf.conformance.variants import FORMULAS, formula
-from minirlhf.conformance.vectors import Test, Vectors, Wanted
+from minirlhf.conformance.vectors import Group, Test, Vectors, Wanted
 from minirlhf.conformance.verdict import Judged, off, tolerance_of
 
 Answers = dict[str, Any]                                # axis -> answer
@@ -146,6 +146,47 @@ def slots(name: str, answers: Answers, cases: list[Judged], first: Answers) -> n
     counts = np.any(about, axis=0) if about else cases[0].test.expected.values[name].counts
     mask = cases[0].test.inputs.get("mask")
     return counts & mask if not about and np.shape(mask) == counts.shape else counts
+
+
+def not_asked(file: Vectors, answers: Answers, asked: list[Judged],
+              unasked: list[tuple[Group, Test]]) -> tuple[str, ...]:
+    """Axes that only tests could tell which are not asked, for want of an argument: another answer
+    makes a difference there, and none where there is a result."""
+    if file.function not in FORMULAS:
+        return ()
+    inputs = [(cases[0].group, cases[0].test) for cases in by_inputs(asked)
+              if not cases[0].reply.problem]
+    found = []
+    for axis in file.axes:
+        others = [answers | {axis.name: answer} for answer in axis.values
+                  if answer != answers[axis.name]]
+
+        def told(tests: list, others: list[Answers] = others) -> bool:
+            return any(differs(file, group, test, answers, other)
+                       for group, test in tests for other in others)
+        if told(unasked) and not told(inputs):
+            found.append(axis.name)
+    return tuple(found)
+
+
+def differs(file: Vectors, group: Group, test: Test, one: Answers, other: Answers) -> bool:
+    """Whether a test's inputs tell two answers apart, in what the test compares."""
+    a, b = (computed(file, group, test, answers) for answers in (one, other))
+    if a is None or b is None:
+        return (a is None) != (b is None)
+    return any(off(b[name], Wanted(np.asarray(a[name]), wanted.counts), test.tolerance)
+               for name, wanted in test.expected.values.items() if not isinstance(wanted, dict))
+
+
+def computed(file: Vectors, group: Group, test: Test, answers: Answers) -> dict | None:
+    """The results by name of the formula under some answers; None where it refuses the inputs."""
+    with np.errstate(all="ignore"):
+        try:
+            y = formula(file.function, answers)(**copied(file.call(group, test)))
+        except (ValueError, TypeError, IndexError, ArithmeticError):
+            return None
+    return dict(zip([result.name for result in file.results],
+                    y if isinstance(y, tuple) else (y,), strict=True))
 
 
 def copied(x: Any) -> Any:

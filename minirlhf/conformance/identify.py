@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minirlhf.conformance.evidence import Answers, by_inputs, fitting, inputs_key, unique, weighed
+from minirlhf.conformance.evidence import (
+    Answers,
+    by_inputs,
+    fitting,
+    inputs_key,
+    not_asked,
+    unique,
+    weighed,
+)
 from minirlhf.conformance.examine import likenesses, takes
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.vectors import Group, Test, Vectors, load
@@ -35,6 +43,7 @@ class Nearest:
 @dataclass(frozen=True)
 class Identified:
     """What a function follows: `answers` that are consistent with it, several where it is open.
+    They leave out axes that only tests could tell which give an argument that it does not have.
 
     `chosen` are axes whose answer an argument of the function chooses: {axis: the answers it
     offers}.  `unmet` are answers that it is told by such arguments and that its results do not
@@ -52,10 +61,10 @@ class Identified:
     problem: str | None = None
 
     def of(self, axis: str) -> tuple:
-        """The answers to an axis that are possible."""
+        """The answers to an axis that are possible; none if it was not asked."""
         if axis in (self.chosen or {}):
             return self.chosen[axis]
-        return tuple(dict.fromkeys(answers[axis] for answers in self.answers))
+        return tuple(dict.fromkeys(answers[axis] for answers in self.answers if axis in answers))
 
 
 def identify(session: Session, function: str,
@@ -92,6 +101,12 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
     rest = [axis.name for axis in file.axes if axis.name not in axes]
     answers = shared([unique({axis: one.answers[axis] for axis in rest} for one in candidates)
                       for candidates in found.values()])
+    wanting = [(group, test) for group, test in unasked if not set(test.inputs) <= set(takes)]
+    if answers and wanting:
+        told = dict(zip(axes, next(iter(found)), strict=True))
+        left_out = not_asked(file, answers[0] | told, judged, wanting)
+        answers = unique({axis: answer for axis, answer in one.items() if axis not in left_out}
+                         for one in answers)
     return Identified(
         file.function, answers,
         {axis: tuple(dict.fromkeys(told[i] for told in found)) for i, axis in enumerate(axes)},

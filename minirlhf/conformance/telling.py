@@ -80,7 +80,8 @@ def other_answers(verdict: Verdict, found: Identified) -> dict[str, tuple]:
     argument chooses is nobody's departure."""
     wanted = verdict.groups[0].parameters
     return {axis: found.of(axis) for axis in wanted if found.answers
-            and axis not in (found.chosen or {}) and wanted[axis] not in found.of(axis)}
+            and axis not in (found.chosen or {}) and found.of(axis)
+            and wanted[axis] not in found.of(axis)}
 
 
 def convention_text(verdict: Verdict, found: Identified) -> str:
@@ -192,6 +193,8 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
         if axis.name in found.chosen:
             lines += paragraph(f"{axis.name}: ", "an argument chooses among "
                                + ", ".join(map(str, answers)))
+        elif not answers:
+            lines += paragraph(f"{axis.name}: ", "not asked, for want of an argument")
         elif len(answers) == 1:
             means = axis.values[answers[0]]
             lines += paragraph(f"{axis.name} = {answers[0]}", f": {means}" * (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minirlhf import cli
-from minirlhf.conformance.adapters import Adapter, Function, open_adapter
+from minirlhf.conformance.adapters import Adapter, Function, fitted, open_adapter
 from minirlhf.conformance.frameworks import FRAMEWORKS
 from minirlhf.conformance.identify import identify, read
 from minirlhf.conformance.runner import Local, Reply
@@ -182,6 +182,31 @@ def test_a_function_that_always_raises_is_not_identified():
 
 def test_every_file_has_a_formula_to_compare_with():
     assert set(functions()) == set(FORMULAS)
+
+
+# --- what is not asked ---------------------------------------------------------------------------
+
+def test_what_only_an_argument_could_ask_is_not_stated():
+    """A margin that no argument brings, minibatches that no argument tells."""
+    def loss(score_chosen, score_rejected):
+        return formula("bradley_terry_loss", load("bradley_terry_loss").groups[0].parameters)(
+            score_chosen, score_rejected)
+    answers = load("whiten").groups[0].parameters
+
+    def whitened(x, mask, shift_mean):
+        return formula("whiten", answers)(x, mask, shift_mean)
+    for name, function, axis in (("bradley_terry_loss", loss, "rm.margin"),
+                                 ("whiten", whitened, "whiten.scope")):
+        found = identify(having(name, function), name)
+        assert found.of(axis) == () and axis not in found.answers[0] and len(found.answers) == 1
+        assert f"{axis}: not asked" in "\n".join(identified_lines(load(name), found))
+        assert all(found.of(other) == (answer,) for other, answer in
+                   load(name).groups[0].parameters.items() if other != axis)
+    assert {"trl-ppo", "cleanrl"}.isdisjoint(consistent(load("whiten"), found))
+
+
+def having(name, function) -> Local:
+    return Local(Adapter("here", FRAMEWORKS["minirlhf"], {name: fitted(function, load(name))}))
 
 
 # --- the command ---------------------------------------------------------------------------------
