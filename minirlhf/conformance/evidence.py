@@ -13,7 +13,7 @@ import numpy as np
 
 from minirlhf.conformance.variants import FORMULAS, formula
 from minirlhf.conformance.vectors import Group, Test, Vectors, Wanted
-from minirlhf.conformance.verdict import Judged, off, tolerance_of
+from minirlhf.conformance.verdict import BRITTLE, Judged, off, tolerance_of
 
 Answers = dict[str, Any]                                # axis -> answer
 
@@ -52,7 +52,8 @@ def fitting(file: Vectors, told: Answers, judged: list[Judged], float32: bool) -
     for answers in known:
         own = [case for case in judged if case.group.parameters == answers
                and not case.reply.problem]
-        if own and all(case.matched for case in own):
+        if any(case.matched for case in own) and all(case.matched or case.brittle
+                                                     for case in own):
             one = weighed(file, answers, inputs, float32)
             if one.against <= len(own):
                 passed.append(one)
@@ -98,11 +99,12 @@ def weighed(file: Vectors, answers: Answers, inputs: list[list[Judged]], float32
 
 def evidence(file: Vectors, answers: Answers, cases: list[Judged], float32: bool) -> int:
     """What the result on some inputs says of answers: how many numbers are theirs, −1 if not all
-    are, 0 if it says nothing.  `cases` are the tests that have these inputs."""
+    are, 0 if it says nothing.  `cases` are the tests that have these inputs; where they test
+    robustness, NaN and infinity say nothing."""
     own = next((case for case in cases if case.group.parameters == answers), None)
     case = own or cases[0]
     if own and not own.reply.problem:
-        return count(own.test.expected.values) if own.matched else -1
+        return count(own.test.expected.values) if own.matched else 0 if own.brittle else -1
     if file.function not in FORMULAS:
         return 0
     compute = formula(file.function, answers)
@@ -130,11 +132,18 @@ def agreement(predicted: dict, answers: Answers, cases: list[Judged], file: Vect
         if isinstance(wanted, dict):
             return 0                                     # trees have their own tests only
         counts = slots(name, answers, cases, file.groups[0].parameters)
+        if any(BRITTLE & set(case.test.flags) for case in cases):
+            counts = counts & finite(reply.values[name], counts)
         expected = Wanted(np.asarray(predicted[name]), counts)
         if off(reply.values[name], expected, tolerance_of(test, float32)):
             return -1
         total += int(counts.sum())
     return total
+
+
+def finite(x: Any, counts: np.ndarray) -> np.ndarray:
+    """Where a result is a number; everywhere if it has another shape, which is told elsewhere."""
+    return np.isfinite(x) if np.shape(x) == counts.shape else np.ones(counts.shape, dtype=bool)
 
 
 def slots(name: str, answers: Answers, cases: list[Judged], first: Answers) -> np.ndarray:

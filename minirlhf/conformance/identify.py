@@ -18,6 +18,7 @@ import numpy as np
 from minirlhf.conformance.evidence import (
     Answers,
     by_inputs,
+    evidence,
     fitting,
     inputs_key,
     not_asked,
@@ -48,8 +49,9 @@ class Identified:
     `chosen` are axes whose answer an argument of the function chooses: {axis: the answers it
     offers}.  `unmet` are answers that it is told by such arguments and that its results do not
     follow, nor any other convention.  `settle` are ids of tests that would decide between the
-    answers, `nearest` is given where there are none.  `contradicted` counts results that fit none
-    of the answers best, and `problem` says why no test could be asked.
+    answers, `nearest` is given where there are none.  `contradicted` counts results that do not
+    fit the answers, `contrary` are the tests that show them, and `problem` says why no test could
+    be asked.
     """
     function: str
     answers: tuple[Answers, ...] = ()
@@ -57,6 +59,7 @@ class Identified:
     settle: tuple[str, ...] = ()
     nearest: Nearest | None = None
     contradicted: int = 0
+    contrary: tuple[str, ...] = ()
     unmet: tuple[Answers, ...] = ()
     problem: str | None = None
 
@@ -113,6 +116,9 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
         settling(judged, silent, answers) if len(answers) > 1 else (),
         None if found else nearest(file, judged, float32),
         sum(candidates[0].against for candidates in found.values()),
+        tuple(case.test.id for told, candidates in found.items()
+              for cases in by_inputs(parts[told]) for case in cases
+              if evidence(file, candidates[0].answers, cases, float32) < 0),
         tuple(dict(zip(axes, told, strict=True)) for told in unmet if axes))
 
 

@@ -13,6 +13,7 @@ from minirlhf.conformance.vectors import Vectors, Wanted, load, notes
 from minirlhf.conformance.verdict import Judged, Likeness, Verdict
 
 WIDTH = 100
+EXTREMES = "overflow and NaN under masks"
 MOST = 60                                               # numbers shown of an array
 
 
@@ -47,6 +48,8 @@ def short(verdict: Verdict, found: Identified | None) -> str:
         return "matched" + (f" ({chosen})" if chosen else "") + left
     if all(case.reply.lost for case in verdict.faults):
         return f"differs: {verdict.smallest.fault}{left}"
+    if verdict.brittle:
+        return f"matched but for {EXTREMES}{left}"
     if explains(verdict, found):
         return f"differs: another convention{left}"
     return f"differs: {verdict.named[0]}{left}" if verdict.named else f"differs{left}"
@@ -54,7 +57,8 @@ def short(verdict: Verdict, found: Identified | None) -> str:
 
 def difference_text(verdict: Verdict, found: Identified | None) -> str:
     """What is wrong with a function, what it looks like, and the smallest test that shows it."""
-    lines = [f"{verdict.function} differs on {len(verdict.faults)} of {len(verdict.judged)} tests"]
+    differs = f"matches but for {EXTREMES}:" if verdict.brittle else "differs on"
+    lines = [f"{verdict.function} {differs} {len(verdict.faults)} of {len(verdict.judged)} tests"]
     if found and other_answers(verdict, found):
         lines += paragraph("another convention: ", convention_text(verdict, found))
     for likeness in () if explains(verdict, found) else verdict.likenesses[:3]:
@@ -64,15 +68,15 @@ def difference_text(verdict: Verdict, found: Identified | None) -> str:
 
 
 def explains(verdict: Verdict, found: Identified | None) -> bool:
-    """Whether another convention is all that is to be said: every result fits it, and a system
+    """Whether another convention is all that is to be said: whatever differs fits it, and a system
     follows it, or there is no mistake that the function equals.  What one system does on purpose
     may well be what another does by mistake."""
-    if not found or found.contradicted or any(
-            one.items() <= group.parameters.items()
-            for one in found.unmet for group in verdict.groups):
+    if not found or not other_answers(verdict, found):
         return False
-    return bool(other_answers(verdict, found)
-                and (consistent(load(verdict.function), found) or not verdict.named))
+    fits = not any(case.test.id in found.contrary or any(
+        one.items() <= case.group.parameters.items() for one in found.unmet)
+        for case in verdict.faults)
+    return fits and bool(consistent(load(verdict.function), found) or not verdict.named)
 
 
 def other_answers(verdict: Verdict, found: Identified) -> dict[str, tuple]:
@@ -203,9 +207,10 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
             lines += paragraph(f"{axis.name}: ", " or ".join(map(str, answers)))
     if not file.axes:
         lines += paragraph("", "as defined; there is no convention to follow")
-    for one in found.unmet:
-        told = ", ".join(f"{axis} = {answer}" for axis, answer in one.items())
-        lines += paragraph("but ", f"told {told}, it does not follow it: results contradict that")
+    if found.unmet:
+        told = (" and ".join(f"{axis} = {answer}" for axis, answer in one.items())
+                for one in found.unmet)
+        lines += paragraph("but ", f"results contradict what it is told by {', '.join(told)}")
     if found.contradicted:
         lines += paragraph("but ", f"{found.contradicted} results on other inputs do not fit")
     if len(found.answers) > 1:
