@@ -84,22 +84,28 @@ def named_answers(verdict: Verdict) -> str:
 
 
 def likenesses(judged: Iterable[Judged], float32: bool) -> tuple[Likeness, ...]:
-    """The mistakes that some failing test equals, the likeliest first.
+    """The mistakes that failing tests equal, at least half of those that tell them; the likeliest
+    first, without those that explain only some of what one before them explains.
 
     Where an argument chooses between groups, a mistake may be in one branch alone: it is measured
     by the groups in which it is equalled at all.
     """
-    told: dict[tuple[str, str], list[bool]] = {}
+    told: dict[tuple[str, str], dict[str, bool]] = {}
     for case in judged:
         if case.reply.problem:
             continue                                     # no result: it equals nothing
         for flag, outcome in case.test.mistakes.items():
             if outcome.gradients and case.reply.gradients is None:
                 continue                                 # shows in gradients, which are not had
-            told.setdefault((flag, case.group.name), []).append(not case.matched and equals(
-                outcome, case.reply, tolerance_of(case.test, float32)))
-    hits = {flag: [hit for (other, _), group in told.items() if other == flag and any(group)
-                   for hit in group] for flag, _ in told}
-    found = [Likeness(flag, sum(every), len(every)) for flag, every in hits.items() if every]
-    return tuple(sorted(found, key=lambda one: (not one.named, -one.equalled / one.told,
-                                                -one.equalled, one.flag)))
+            told.setdefault((flag, case.group.name), {})[case.test.id] = (
+                not case.matched and equals(outcome, case.reply, tolerance_of(case.test, float32)))
+    every: dict[str, dict[str, bool]] = {}
+    for (flag, _), group in told.items():
+        if any(group.values()):
+            every.setdefault(flag, {}).update(group)
+    hits = {flag: {id for id, hit in tests.items() if hit} for flag, tests in every.items()}
+    found = sorted((Likeness(flag, len(hits[flag]), len(tests)) for flag, tests in every.items()),
+                   key=lambda one: (not one.named, -one.equalled / one.told, -one.equalled,
+                                    one.flag))
+    return tuple(one for i, one in enumerate(found) if 2 * one.equalled >= one.told
+                 and not any(hits[one.flag] < hits[better.flag] for better in found[:i]))

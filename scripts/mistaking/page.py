@@ -10,8 +10,8 @@ HEAD = """\
 `scripts/mistaking/correct.py` is an adapter of NumPy functions that passes `minirlhf verify`.  Each
 row below is that adapter with one mistake in it, a patch of a few characters from
 `scripts/mistaking/patches.py`.  A mistake is *named* where its own name stands in bold: the results
-equal what the vectors say of it on every test that tells it.  Where another name stands too, the
-results fit all tests that tell that one as well.
+equal what the vectors say of it on every test that tells it.  Where another name stands too,
+or instead, the results fit all tests that tell that one as well, or more.
 
 **{caught} of {all} mistakes are caught, {named} are named, {first} of these before any other
 name.**  Written by `python scripts/mistakes.py`.

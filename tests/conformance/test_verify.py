@@ -147,6 +147,23 @@ def test_a_mistake_that_only_some_of_its_tests_show_is_no_name(adapter):
             if one.flag == "decay-without-lambda"] == [True]
 
 
+def test_a_likeness_explains_half_of_the_tests_that_tell_it(adapter):
+    """λ missing in the longest row alone: one of four tests, which explains nothing."""
+    source = CORRECT.read_text(encoding="utf-8").replace(
+        "gamma * lam * later", "gamma * (lam if rewards.shape[1] < 20 else 1) * later")
+    found = verdict(adapter(source), "gae")
+    assert [case.test.id for case in found.faults] == ["gae-zeroed-long-row"]
+    assert "decay-without-lambda" in found.faults[0].test.mistakes and not found.likenesses
+
+
+def test_a_name_that_explains_less_than_a_better_one_is_not_given(adapter):
+    """A recursion over pads is NaN where NaN stands in one, as a multiplied mask is."""
+    source = CORRECT.read_text(encoding="utf-8").replace(
+        "    rewards, values = np.where(mask, rewards, 0)",
+        "    mask = mask | True\n    rewards, values = np.where(mask, rewards, 0)", 1)
+    assert verdict(adapter(source), "gae").named == ("masked-after-the-recursion",)
+
+
 def test_digits_of_float32_are_told_as_such(adapter):
     source = ("def token_logprobs(logits, tokens, temperature):\n"
               "    z = logits[:, :-1].astype('f4') / np.float32(temperature)\n"
