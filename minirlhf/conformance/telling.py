@@ -114,7 +114,7 @@ def paragraph(title: str, text: str) -> list[str]:
 def case_lines(case: Judged) -> list[str]:
     """A failing test spelled out: the law, the inputs, what was wanted, what came."""
     test, reply = case.test, case.reply
-    lines = [*paragraph(f"the smallest failing test, {test.id}: ", test.law),
+    lines = [*paragraph(f"the smallest test that shows it, {test.id}: ", test.law),
              *(f"    {name:<14} {shown(x)}" for name, x in test.inputs.items())]
     lines += paragraph("it ", case.fault)
     if case.wrong:

@@ -91,9 +91,11 @@ class Verdict:
 
     @property
     def smallest(self) -> Judged | None:
-        """The failing test with the fewest numbers, those with a result first."""
+        """The failing test with the fewest numbers: those with a result first, and of these those
+        that tell the mistake that is named."""
         return min(self.faults, default=None, key=lambda case: (
-            case.reply.lost, case.reply.problem is not None, size(case.test.inputs)))
+            case.reply.lost, case.reply.problem is not None,
+            not set(self.named[:1]) & set(case.test.flags), size(case.test.inputs)))
 
 
 def size(x: Any) -> int:

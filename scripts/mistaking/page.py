@@ -16,7 +16,7 @@ or instead, the results fit all tests that tell that one as well, or more.
 **{caught} of {all} mistakes are caught, {named} are named, {first} of these before any other
 name.**  Written by `python scripts/mistakes.py`.
 
-| function | mistake | tests that fail | the smallest of them | named |
+| function | mistake | tests that fail | the smallest that tells it | named |
 |---|---|---|---|---|
 """
 

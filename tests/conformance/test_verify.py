@@ -133,8 +133,8 @@ def test_a_known_mistake_is_told_with_its_note_and_the_smallest_failing_test(ada
     told = capsys.readouterr().out
     assert "equals the mistake pads-in-the-mean: 2 of the 2 tests that tell it" in told
     assert "what goes wrong: The sum over real tokens is divided by all slots" in told
-    assert "mask           [[False, True]]" in told and "wanted loss    1" in told
-    assert "got    loss    0.5" in told
+    assert "mask           [[False, False, True, True]]" in told and "wanted loss    1.5" in told
+    assert "got    loss    0.75" in told
 
 
 def test_a_mistake_that_only_some_of_its_tests_show_is_no_name(adapter):
