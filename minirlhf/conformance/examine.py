@@ -41,14 +41,18 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
             else:
                 left_out.append(test)
             done()
-    chosen = {a.axis for a in file.arguments if a.axis and a.name not in defined.takes}
-    kept = best(groups, judged, chosen, session.float32)
+    kept = best(groups, judged, own_choices(file, defined.takes), session.float32)
     judged = tuple(case for case in judged if case.group in kept)
-    slopes = any(case.test.expected.gradients for case in judged)
+    slopes = any(case.test.expected.gradients and not case.reply.problem for case in judged)
     return Verdict(function, kept, judged,
                    tuple(test for test in left_out if any(test in g.tests for g in kept)),
                    defined.gradients if slopes else None,
                    likenesses(judged, session.float32), defined.takes)
+
+
+def own_choices(file: Vectors, takes: tuple[str, ...]) -> set[str]:
+    """Axes that an argument could choose which the function lacks: it has made the choice."""
+    return {a.axis for a in file.arguments if a.axis and a.name not in takes}
 
 
 def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
@@ -78,7 +82,7 @@ def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
 def named_answers(verdict: Verdict) -> str:
     """Where the function itself has made a choice that an argument could make: which."""
     file = load(verdict.function)
-    chosen = {a.axis for a in file.arguments if a.axis and a.name not in verdict.takes}
+    chosen = own_choices(file, verdict.takes)
     return ", ".join(f"{axis} = {answer}" for group in verdict.groups[:1]
                      for axis, answer in group.parameters.items() if axis in chosen)
 

@@ -25,7 +25,7 @@ from minirlhf.conformance.evidence import (
     unique,
     weighed,
 )
-from minirlhf.conformance.examine import likenesses, takes
+from minirlhf.conformance.examine import best, likenesses, own_choices, takes
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.vectors import Group, Test, Vectors, load
 from minirlhf.conformance.verdict import Judged, Likeness, judge, size, tolerance_of
@@ -114,7 +114,7 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
         file.function, answers,
         {axis: tuple(dict.fromkeys(told[i] for told in found)) for i, axis in enumerate(axes)},
         settling(judged, silent, answers) if len(answers) > 1 else (),
-        None if found else nearest(file, judged, float32),
+        None if found else nearest(file, judged, takes, float32),
         sum(candidates[0].against for candidates in found.values()),
         tuple(case.test.id for told, candidates in found.items()
               for cases in by_inputs(parts[told]) for case in cases
@@ -154,10 +154,15 @@ def differ(one: dict | None, other: dict | None) -> bool:
         one[name].value, other[name].value, 1e-9, 1e-9, equal_nan=True) for name in one)
 
 
-def nearest(file: Vectors, judged: list[Judged], float32: bool) -> Nearest:
-    """The group whose answers are contradicted least."""
+def nearest(file: Vectors, judged: list[Judged], takes: tuple[str, ...],
+            float32: bool) -> Nearest:
+    """The group whose answers are contradicted least.  Its mistakes are those that `verify` sees:
+    of the core groups' tests, or of the group's own in a file that has none."""
     inputs = by_inputs(case for case in judged if not case.reply.problem)
     groups = [(weighed(file, group.parameters, inputs, float32), group) for group in file.groups]
     one, group = min(groups, key=lambda pair: pair[0].rank)
+    core = tuple(group for group in file.groups if group.core)
+    told = [case for case in judged if case.group in core]
+    kept = best(core, told, own_choices(file, takes), float32) or (group,)
     return Nearest(group.name, len(inputs) - one.against, len(inputs),
-                   likenesses([case for case in judged if case.group is group], float32))
+                   likenesses([case for case in judged if case.group in kept], float32))

@@ -13,10 +13,11 @@ import pytest
 
 from minirlhf import cli
 from minirlhf.conformance.adapters import Adapter, Function, fitted, open_adapter
+from minirlhf.conformance.examine import examine
 from minirlhf.conformance.frameworks import FRAMEWORKS
 from minirlhf.conformance.identify import identify, read
 from minirlhf.conformance.runner import Local, Reply
-from minirlhf.conformance.systems import consistent
+from minirlhf.conformance.systems import consistent, groups_of
 from minirlhf.conformance.telling import identified_lines
 from minirlhf.conformance.variants import FORMULAS, formula
 from minirlhf.conformance.vectors import functions, load
@@ -171,6 +172,22 @@ def test_who_follows_nothing_is_told_what_is_nearest():
     found = identify(as_adapter("gae", negated), "gae")
     assert found.answers == () and found.nearest is not None
     assert 0 <= found.nearest.fit < found.nearest.asked
+
+
+def halved(scores, group_size):
+    """The sum of the others divided by the size of the group, itself included."""
+    groups = scores.reshape(-1, group_size)
+    return (groups - (groups.sum(1, keepdims=True) - groups) / group_size).ravel()
+
+
+def test_who_follows_nothing_makes_the_mistakes_that_verify_names():
+    """What is nearest is another group, which tells nothing of it."""
+    name = "leave_one_out_advantages"
+    session = Local(Adapter("here", FRAMEWORKS["numpy"], {name: fitted(halved, load(name))}))
+    found = identify(session, name)
+    told = examine(session, name, groups_of(load(name), "minirlhf"))
+    assert told.named == ("divided-by-the-group-size",)
+    assert found.nearest.group != "core" and found.nearest.likenesses == told.likenesses
 
 
 def test_a_function_that_always_raises_is_not_identified():
