@@ -2,8 +2,11 @@
 does ends the run."""
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
+import types
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from minirlhf import cli
+from minirlhf.conformance import adapters
 from minirlhf.conformance.adapters import Function, fitted, open_adapter
 from minirlhf.conformance.examine import examine
 from minirlhf.conformance.frameworks import FRAMEWORKS, framework_of
@@ -364,6 +368,8 @@ def test_an_adapter_that_cannot_be_used_is_one_message_and_status_2(adapter, cap
     ([str(CORRECT), "--timeout", "0"], "must be above 0"),
     ([str(CORRECT.with_name("nothing"))], "there is no module"),
     ([str(ROOT / "LICENSE")], "does not end in .py"),
+    (["."], ". is a folder; an adapter is a file that ends in .py"),
+    ([".adapter"], "there is no file .adapter"),
     ([], "give either an ADAPTER.py or --trace ARRAYS"),
     (["minirlhf", "--trace", "x.npz"], "give either an ADAPTER.py or --trace ARRAYS"),
     (["minirlhf", "--rtol", "1"], "go with --trace"),
@@ -386,6 +392,32 @@ def test_the_help_shows_an_adapter(capsys):
         cli.main(["verify", "--help"])
     told = capsys.readouterr().out
     assert not end.value.code and "# adapter.py" in told and 'framework = "torch"' in told
+
+
+@pytest.mark.parametrize("command", ["verify", "conventions"])
+def test_the_help_tells_one_default_of_each_option(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    told = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert not any(twice in told for twice in ("(default: )", ") (default: ", "(default: None)"))
+
+
+def test_gradients_of_a_function_that_never_returned_are_not_called_checked(adapter, capsys):
+    path = adapter("framework = 'minirlhf'\ndef sft_loss(logprobs, mask): raise KeyError\n")
+    assert verdict(path, "sft_loss").gradients is None
+    cli.main(["verify", path])
+    assert "checked" not in capsys.readouterr().out
+
+
+def test_the_example_in_the_adapters_docstring_passes():
+    torch = pytest.importorskip("torch")
+    source = re.search(r"    def sft_loss.*?\n\n", adapters.__doc__, re.S).group()
+    space = {"torch": torch}
+    exec(textwrap.dedent(source), space)
+    module = types.SimpleNamespace(framework="torch", sft_loss=space["sft_loss"])
+    found = examine(Local(adapters.adapter_of(module, "docstring")), "sft_loss",
+                    groups_of(load("sft_loss"), "minirlhf"))
+    assert found.kind == "matched"
 
 
 # --- JSON ----------------------------------------------------------------------------------------
