@@ -91,10 +91,10 @@ class Verdict:
 
     @property
     def smallest(self) -> Judged | None:
-        """The failing test with the fewest numbers: those with a result first, and of these those
-        that tell the mistake that is named."""
+        """The failing test with the fewest numbers: those with a result first, of these those that
+        are wrong by more than NaN, and of these those that tell the mistake that is named."""
         return min(self.faults, default=None, key=lambda case: (
-            case.reply.lost, case.reply.problem is not None,
+            case.reply.lost, case.reply.problem is not None, case.brittle,
             not set(self.named[:1]) & set(case.test.flags), size(case.test.inputs)))
 
 
