@@ -28,7 +28,7 @@ HEAD = """\
 
 {found}
 
-| function | mistake | tests that fail | the smallest of them | named |
+| function | mistake | tests that fail | the smallest that tells it | named |
 |---|---|---|---|---|
 """
 

@@ -33,6 +33,11 @@ def test_nearly_every_one_is_named_and_before_any_other():
     assert len([one for one in named if one.verdict.named[0] == one.flag]) >= 0.95 * len(named)
 
 
+def test_the_test_that_is_shown_tells_the_mistake_that_is_named():
+    assert [(one.function, one.flag) for one in EVERY if one.verdict.named
+            and one.verdict.named[0] not in one.verdict.smallest.test.flags] == []
+
+
 def test_the_mistakes_are_those_that_the_notes_explain_and_none_is_there_twice():
     names = [(function, flag) for function, rows in PATCHES.items() for flag, _, _ in rows]
     assert {flag for _, flag in names} <= set(notes()) and len(set(names)) == len(names)
