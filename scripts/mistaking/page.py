@@ -14,7 +14,7 @@ ABOUT = """\
 under one of the vectors ({groups}).  Each row below is an adapter with one mistake in it, a small
 patch from `scripts/mistaking/patches.py`.  A mistake is *named* where its own name stands in
 bold: the results equal what the vectors say of it on every test that tells it.  Where another name
-stands too, the results fit all tests that tell that one as well."""
+stands too, or instead, the results fit all tests that tell that one as well, or more."""
 
 FOUND = """\
 **{caught} of {all} mistakes are caught, {named} are named, {first} of these before any other
