@@ -5,8 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import textwrap
-import types
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 
 from minirlhf import cli
-from minirlhf.conformance import adapters
 from minirlhf.conformance.adapters import Function, fitted, open_adapter
 from minirlhf.conformance.examine import examine
 from minirlhf.conformance.frameworks import FRAMEWORKS, framework_of
@@ -408,17 +405,6 @@ def test_gradients_of_a_function_that_never_returned_are_not_called_checked(adap
     assert verdict(path, "sft_loss").gradients is None
     cli.main(["verify", path])
     assert "checked" not in capsys.readouterr().out
-
-
-def test_the_example_in_the_adapters_docstring_passes():
-    torch = pytest.importorskip("torch")
-    source = re.search(r"    def sft_loss.*?\n\n", adapters.__doc__, re.S).group()
-    space = {"torch": torch}
-    exec(textwrap.dedent(source), space)
-    module = types.SimpleNamespace(framework="torch", sft_loss=space["sft_loss"])
-    found = examine(Local(adapters.adapter_of(module, "docstring")), "sft_loss",
-                    groups_of(load("sft_loss"), "minirlhf"))
-    assert found.kind == "matched"
 
 
 # --- JSON ----------------------------------------------------------------------------------------
