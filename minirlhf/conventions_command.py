@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -43,8 +44,8 @@ class Conventions:
 
     run: tyro.conf.Positional[str]
     """name of a run with a trained policy"""
-    presets: tuple[str, ...] = ()
-    """which to replay beside minirlhf, by name (default: all)"""
+    presets: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
+    """which to replay beside minirlhf, by name"""
     prompts: int = 16
     """prompts of a batch"""
     group_size: int = 4

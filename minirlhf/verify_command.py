@@ -40,10 +40,13 @@ taken by the framework; for NumPy a second function, sft_loss_grad beside sft_lo
 The adapter runs in a process of its own: an exception or a hang is one test's result.
 Whatever stands in the file under one of the names is checked, imported functions too.'''
 
+UNSAID = tyro.conf.arg(help_behavior_hint="")            # no "(default: None)" in the help
+
 
 @dataclass(frozen=True)
 class Verify:
-    adapter: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ADAPTER")] = ""
+    adapter: Annotated[tyro.conf.Positional[str], tyro.conf.arg(
+        metavar="ADAPTER", help_behavior_hint="")] = ""
     """path of a Python file, or the name of a module: minirlhf checks this package itself"""
     preset: str = "minirlhf"
     """the system whose conventions are to be followed, such as trl-ppo, openrlhf, verl-2026-08"""
@@ -53,15 +56,15 @@ class Verify:
     """seconds that a test may take before the process is ended and replaced"""
     json: bool = False
     """print JSON, with every failing test, in place of the table"""
-    trace: Path | None = None
+    trace: Annotated[Path | None, UNSAID] = None
     """instead of an adapter: the arrays of one update of yours (.safetensors, .npz), to be compared
     with those of the same update here, in order: the first that departs is told"""
-    step: str | None = None
+    step: Annotated[str | None, UNSAID] = None
     """beside --trace: ppo_step, grpo_step or reward_model_step, or a folder that minirlhf trace
-    wrote (default: the update that has most of the arrays)"""
-    rtol: float | None = None
-    """beside --trace: the share of an array's largest entry that counts as equal (default: by the
-    arrays' precision)"""
+    wrote; without it, the update that has most of the arrays"""
+    rtol: Annotated[float | None, UNSAID] = None
+    """beside --trace: the share of an array's largest entry that counts as equal; without it, by
+    the arrays' precision"""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
     import torch
 
     def sft_loss(logprobs, mask):
-        return -(logprobs * mask).sum() / mask.sum()
+        return -torch.where(mask, logprobs, 0.0).sum() / mask.sum()
 
 What it does not define is not checked.  A function may name its arguments as the vector file does,
 in any order, or have names of its own in the file's order.  An optional argument that it does not
@@ -97,6 +97,10 @@ def imported(source: str) -> ModuleType:
         raise ValueError(f"there is no file {source}")
     if is_path and path.suffix != ".py":
         raise ValueError(f"{source} does not end in .py, as a file of Python does")
+    if path.is_dir() and not source.isidentifier():                  # a package has a name
+        raise ValueError(f"{source} is a folder; an adapter is a file that ends in .py or a module")
+    if not is_path and source.startswith("."):
+        raise ValueError(f"there is no file {source}, and the name of a module is given in full")
     try:
         if not is_path:
             return importlib.import_module(source)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from minirlhf.conformance.variants import FORMULAS, formula
-from minirlhf.conformance.vectors import Test, Vectors, Wanted
-from minirlhf.conformance.verdict import Judged, off, tolerance_of
+from minirlhf.conformance.vectors import Group, Test, Vectors, Wanted
+from minirlhf.conformance.verdict import BRITTLE, Judged, off, tolerance_of
 
 Answers = dict[str, Any]                                # axis -> answer
 
@@ -43,20 +43,25 @@ def fitting(file: Vectors, told: Answers, judged: list[Judged], float32: bool) -
 
     Those of a group must pass its tests, at least one of them with a result, and as many as there
     are contradictions elsewhere.  Answers that no group joins are taken only where they are
-    contradicted less than those of every group, and by few of the results.
+    contradicted less than those of every group, and by few of the results; and not where a group's
+    values are all right and its gradients are not, since formulas say nothing of gradients.
     """
     inputs = by_inputs(judged)
     known = unique(case.group.parameters for case in judged)
-    passed = []
+    passed, detached = [], False
     for answers in known:
         own = [case for case in judged if case.group.parameters == answers
                and not case.reply.problem]
-        if own and all(case.matched for case in own):
+        if any(case.matched for case in own) and all(case.matched or case.brittle
+                                                     for case in own):
             one = weighed(file, answers, inputs, float32)
             if one.against <= len(own):
                 passed.append(one)
+        elif own and all(case.matched or case.wrong and case.wrong[0] == "gradients"
+                         for case in own):
+            detached = True
     least = min((one.against for one in passed), default=len(inputs) // 4)
-    if least > 0 and file.function in FORMULAS:
+    if least > 0 and file.function in FORMULAS and (passed or not detached):
         others = [weighed(file, answers, inputs, float32, least)
                   for answers in combinations(file, told) if answers not in known]
         passed = [one for one in others if one.against < least and one.weight] or passed
@@ -94,11 +99,12 @@ def weighed(file: Vectors, answers: Answers, inputs: list[list[Judged]], float32
 
 def evidence(file: Vectors, answers: Answers, cases: list[Judged], float32: bool) -> int:
     """What the result on some inputs says of answers: how many numbers are theirs, −1 if not all
-    are, 0 if it says nothing.  `cases` are the tests that have these inputs."""
+    are, 0 if it says nothing.  `cases` are the tests that have these inputs; where they test
+    robustness, NaN and infinity say nothing."""
     own = next((case for case in cases if case.group.parameters == answers), None)
     case = own or cases[0]
     if own and not own.reply.problem:
-        return count(own.test.expected.values) if own.matched else -1
+        return count(own.test.expected.values) if own.matched else 0 if own.brittle else -1
     if file.function not in FORMULAS:
         return 0
     compute = formula(file.function, answers)
@@ -126,11 +132,18 @@ def agreement(predicted: dict, answers: Answers, cases: list[Judged], file: Vect
         if isinstance(wanted, dict):
             return 0                                     # trees have their own tests only
         counts = slots(name, answers, cases, file.groups[0].parameters)
+        if any(BRITTLE & set(case.test.flags) for case in cases):
+            counts = counts & finite(reply.values[name], counts)
         expected = Wanted(np.asarray(predicted[name]), counts)
         if off(reply.values[name], expected, tolerance_of(test, float32)):
             return -1
         total += int(counts.sum())
     return total
+
+
+def finite(x: Any, counts: np.ndarray) -> np.ndarray:
+    """Where a result is a number; everywhere if it has another shape, which is told elsewhere."""
+    return np.isfinite(x) if np.shape(x) == counts.shape else np.ones(counts.shape, dtype=bool)
 
 
 def slots(name: str, answers: Answers, cases: list[Judged], first: Answers) -> np.ndarray:
@@ -142,6 +155,47 @@ def slots(name: str, answers: Answers, cases: list[Judged], first: Answers) -> n
     counts = np.any(about, axis=0) if about else cases[0].test.expected.values[name].counts
     mask = cases[0].test.inputs.get("mask")
     return counts & mask if not about and np.shape(mask) == counts.shape else counts
+
+
+def not_asked(file: Vectors, answers: Answers, asked: list[Judged],
+              unasked: list[tuple[Group, Test]]) -> tuple[str, ...]:
+    """Axes that only tests could tell which are not asked, for want of an argument: another answer
+    makes a difference there, and none where there is a result."""
+    if file.function not in FORMULAS:
+        return ()
+    inputs = [(cases[0].group, cases[0].test) for cases in by_inputs(asked)
+              if not cases[0].reply.problem]
+    found = []
+    for axis in file.axes:
+        others = [answers | {axis.name: answer} for answer in axis.values
+                  if answer != answers[axis.name]]
+
+        def told(tests: list, others: list[Answers] = others) -> bool:
+            return any(differs(file, group, test, answers, other)
+                       for group, test in tests for other in others)
+        if told(unasked) and not told(inputs):
+            found.append(axis.name)
+    return tuple(found)
+
+
+def differs(file: Vectors, group: Group, test: Test, one: Answers, other: Answers) -> bool:
+    """Whether a test's inputs tell two answers apart, in what the test compares."""
+    a, b = (computed(file, group, test, answers) for answers in (one, other))
+    if a is None or b is None:
+        return (a is None) != (b is None)
+    return any(off(b[name], Wanted(np.asarray(a[name]), wanted.counts), test.tolerance)
+               for name, wanted in test.expected.values.items() if not isinstance(wanted, dict))
+
+
+def computed(file: Vectors, group: Group, test: Test, answers: Answers) -> dict | None:
+    """The results by name of the formula under some answers; None where it refuses the inputs."""
+    with np.errstate(all="ignore"):
+        try:
+            y = formula(file.function, answers)(**copied(file.call(group, test)))
+        except (ValueError, TypeError, IndexError, ArithmeticError):
+            return None
+    return dict(zip([result.name for result in file.results],
+                    y if isinstance(y, tuple) else (y,), strict=True))
 
 
 def copied(x: Any) -> Any:

@@ -41,14 +41,18 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
             else:
                 left_out.append(test)
             done()
-    chosen = {a.axis for a in file.arguments if a.axis and a.name not in defined.takes}
-    kept = best(groups, judged, chosen, session.float32)
+    kept = best(groups, judged, own_choices(file, defined.takes), session.float32)
     judged = tuple(case for case in judged if case.group in kept)
-    slopes = any(case.test.expected.gradients for case in judged)
+    slopes = any(case.test.expected.gradients and not case.reply.problem for case in judged)
     return Verdict(function, kept, judged,
                    tuple(test for test in left_out if any(test in g.tests for g in kept)),
                    defined.gradients if slopes else None,
                    likenesses(judged, session.float32), defined.takes)
+
+
+def own_choices(file: Vectors, takes: tuple[str, ...]) -> set[str]:
+    """Axes that an argument could choose which the function lacks: it has made the choice."""
+    return {a.axis for a in file.arguments if a.axis and a.name not in takes}
 
 
 def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
@@ -56,7 +60,8 @@ def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
     """Of groups that differ in the answers to the `chosen` axes, those that suit the function.
 
     They are those most of whose values it has, or else those of which it makes a known mistake;
-    among equals those with the fewest faults.
+    among equals those with the fewest faults.  One that comes near to none of them is measured by
+    the first, the default: which it happens to pass more tests of says nothing.
     """
     def answers(group: Group) -> tuple:
         return tuple(group.parameters[axis] for axis in sorted(chosen))
@@ -65,8 +70,9 @@ def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
         cases = [case for case in judged if answers(case.group) == answer]
         faults = [case for case in cases if not case.matched]
         values = [case for case in faults if not case.wrong or case.wrong[0] == "values"]
+        far = 2 * len(values) > len(cases)
         named = any(likeness.named for likeness in likenesses(cases, float32))
-        return 2 * len(values) > len(cases), not named, len(faults) / max(len(cases), 1)
+        return far, not named, 1.0 if far and not named else len(faults) / max(len(cases), 1)
     if not groups:
         return ()
     winner = min(dict.fromkeys(map(answers, groups)), key=strangeness)
@@ -76,28 +82,34 @@ def best(groups: tuple[Group, ...], judged: list[Judged], chosen: set[str],
 def named_answers(verdict: Verdict) -> str:
     """Where the function itself has made a choice that an argument could make: which."""
     file = load(verdict.function)
-    chosen = {a.axis for a in file.arguments if a.axis and a.name not in verdict.takes}
+    chosen = own_choices(file, verdict.takes)
     return ", ".join(f"{axis} = {answer}" for group in verdict.groups[:1]
                      for axis, answer in group.parameters.items() if axis in chosen)
 
 
 def likenesses(judged: Iterable[Judged], float32: bool) -> tuple[Likeness, ...]:
-    """The mistakes that some failing test equals, the likeliest first.
+    """The mistakes that failing tests equal, at least half of those that tell them; the likeliest
+    first, without those that explain only some of what one before them explains.
 
     Where an argument chooses between groups, a mistake may be in one branch alone: it is measured
     by the groups in which it is equalled at all.
     """
-    told: dict[tuple[str, str], list[bool]] = {}
+    told: dict[tuple[str, str], dict[str, bool]] = {}
     for case in judged:
         if case.reply.problem:
             continue                                     # no result: it equals nothing
         for flag, outcome in case.test.mistakes.items():
             if outcome.gradients and case.reply.gradients is None:
                 continue                                 # shows in gradients, which are not had
-            told.setdefault((flag, case.group.name), []).append(not case.matched and equals(
-                outcome, case.reply, tolerance_of(case.test, float32)))
-    hits = {flag: [hit for (other, _), group in told.items() if other == flag and any(group)
-                   for hit in group] for flag, _ in told}
-    found = [Likeness(flag, sum(every), len(every)) for flag, every in hits.items() if every]
-    return tuple(sorted(found, key=lambda one: (not one.named, -one.equalled / one.told,
-                                                -one.equalled, one.flag)))
+            told.setdefault((flag, case.group.name), {})[case.test.id] = (
+                not case.matched and equals(outcome, case.reply, tolerance_of(case.test, float32)))
+    every: dict[str, dict[str, bool]] = {}
+    for (flag, _), group in told.items():
+        if any(group.values()):
+            every.setdefault(flag, {}).update(group)
+    hits = {flag: {id for id, hit in tests.items() if hit} for flag, tests in every.items()}
+    found = sorted((Likeness(flag, len(hits[flag]), len(tests)) for flag, tests in every.items()),
+                   key=lambda one: (not one.named, -one.equalled / one.told, -one.equalled,
+                                    one.flag))
+    return tuple(one for i, one in enumerate(found) if 2 * one.equalled >= one.told
+                 and not any(hits[one.flag] < hits[better.flag] for better in found[:i]))

@@ -15,8 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minirlhf.conformance.evidence import Answers, by_inputs, fitting, inputs_key, unique, weighed
-from minirlhf.conformance.examine import likenesses, takes
+from minirlhf.conformance.evidence import (
+    Answers,
+    by_inputs,
+    evidence,
+    fitting,
+    inputs_key,
+    not_asked,
+    unique,
+    weighed,
+)
+from minirlhf.conformance.examine import best, likenesses, own_choices, takes
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.vectors import Group, Test, Vectors, load
 from minirlhf.conformance.verdict import Judged, Likeness, judge, size, tolerance_of
@@ -35,11 +44,14 @@ class Nearest:
 @dataclass(frozen=True)
 class Identified:
     """What a function follows: `answers` that are consistent with it, several where it is open.
+    They leave out axes that only tests could tell which give an argument that it does not have.
 
     `chosen` are axes whose answer an argument of the function chooses: {axis: the answers it
-    offers}.  `settle` are ids of tests that would decide between the answers, `nearest` is given
-    where there are none.  `contradicted` counts results that fit none of the answers best, and
-    `problem` says why no test could be asked.
+    offers}.  `unmet` are answers that it is told by such arguments and that its results do not
+    follow, nor any other convention.  `settle` are ids of tests that would decide between the
+    answers, `nearest` is given where there are none.  `contradicted` counts results that do not
+    fit the answers, `contrary` are the tests that show them, and `problem` says why no test could
+    be asked.
     """
     function: str
     answers: tuple[Answers, ...] = ()
@@ -47,13 +59,15 @@ class Identified:
     settle: tuple[str, ...] = ()
     nearest: Nearest | None = None
     contradicted: int = 0
+    contrary: tuple[str, ...] = ()
+    unmet: tuple[Answers, ...] = ()
     problem: str | None = None
 
     def of(self, axis: str) -> tuple:
-        """The answers to an axis that are possible."""
+        """The answers to an axis that are possible; none if it was not asked."""
         if axis in (self.chosen or {}):
             return self.chosen[axis]
-        return tuple(dict.fromkeys(answers[axis] for answers in self.answers))
+        return tuple(dict.fromkeys(answers[axis] for answers in self.answers if axis in answers))
 
 
 def identify(session: Session, function: str,
@@ -84,16 +98,28 @@ def read(file: Vectors, judged: list[Judged], unasked: list[tuple[Group, Test]],
         parts.setdefault(tuple(case.group.parameters[axis] for axis in axes), []).append(case)
     found = {told: fitting(file, dict(zip(axes, told, strict=True)), part, float32)
              for told, part in parts.items()}
+    unmet = [told for told, candidates in found.items() if not candidates
+             and not all(case.reply.problem for case in parts[told])]
     found = {told: candidates for told, candidates in found.items() if candidates}
     rest = [axis.name for axis in file.axes if axis.name not in axes]
     answers = shared([unique({axis: one.answers[axis] for axis in rest} for one in candidates)
                       for candidates in found.values()])
+    wanting = [(group, test) for group, test in unasked if not set(test.inputs) <= set(takes)]
+    if answers and wanting:
+        told = dict(zip(axes, next(iter(found)), strict=True))
+        left_out = not_asked(file, answers[0] | told, judged, wanting)
+        answers = unique({axis: answer for axis, answer in one.items() if axis not in left_out}
+                         for one in answers)
     return Identified(
         file.function, answers,
         {axis: tuple(dict.fromkeys(told[i] for told in found)) for i, axis in enumerate(axes)},
         settling(judged, silent, answers) if len(answers) > 1 else (),
-        None if found else nearest(file, judged, float32),
-        sum(candidates[0].against for candidates in found.values()))
+        None if found else nearest(file, judged, takes, float32),
+        sum(candidates[0].against for candidates in found.values()),
+        tuple(case.test.id for told, candidates in found.items()
+              for cases in by_inputs(parts[told]) for case in cases
+              if evidence(file, candidates[0].answers, cases, float32) < 0),
+        tuple(dict(zip(axes, told, strict=True)) for told in unmet if axes))
 
 
 def shared(parts: list[tuple[Answers, ...]]) -> tuple[Answers, ...]:
@@ -128,10 +154,15 @@ def differ(one: dict | None, other: dict | None) -> bool:
         one[name].value, other[name].value, 1e-9, 1e-9, equal_nan=True) for name in one)
 
 
-def nearest(file: Vectors, judged: list[Judged], float32: bool) -> Nearest:
-    """The group whose answers are contradicted least."""
+def nearest(file: Vectors, judged: list[Judged], takes: tuple[str, ...],
+            float32: bool) -> Nearest:
+    """The group whose answers are contradicted least.  Its mistakes are those that `verify` sees:
+    of the core groups' tests, or of the group's own in a file that has none."""
     inputs = by_inputs(case for case in judged if not case.reply.problem)
     groups = [(weighed(file, group.parameters, inputs, float32), group) for group in file.groups]
     one, group = min(groups, key=lambda pair: pair[0].rank)
+    core = tuple(group for group in file.groups if group.core)
+    told = [case for case in judged if case.group in core]
+    kept = best(core, told, own_choices(file, takes), float32) or (group,)
     return Nearest(group.name, len(inputs) - one.against, len(inputs),
-                   likenesses([case for case in judged if case.group is group], float32))
+                   likenesses([case for case in judged if case.group in kept], float32))

@@ -35,6 +35,7 @@ def identified_json(found: Identified) -> dict:
             "axes": {axis.name: list(found.of(axis.name)) for axis in file.axes},
             "chosen": sorted(found.chosen or {}), "systems": list(consistent(file, found)),
             "settle": list(found.settle), "contradicted": found.contradicted,
+            "unmet": list(found.unmet),
             "nearest": near and {"group": near.group, "fit": near.fit, "asked": near.asked,
                                  "likenesses": [vars(one) for one in near.likenesses]}}
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from minirlhf.conformance.vectors import Group, Vectors, systems
+from minirlhf.conformance.vectors import Group, Vectors, functions, load, systems
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,22 @@ class Preset:
         return next((group for group in file.groups if group.parameters == wanted), None)
 
 
+def known_in_part() -> dict[str, dict[str, Any]]:
+    """{system: {axis: answer}} of those without a preset, as the groups that list them say."""
+    known: dict[str, dict[str, Any]] = {name: {} for name in systems() if name not in PRESETS}
+    for group in (group for function in functions() for group in load(function).groups):
+        for name in set(group.systems) & set(known):
+            known[name] |= group.parameters
+    return known
+
+
 def preset(name: str) -> Preset:
     """The preset of that name.  Raises ValueError, naming them all, if there is none."""
+    if name in known_in_part():
+        raise ValueError(
+            f"{name} has test vectors, but no preset: known are only its answers to "
+            f"{', '.join(known_in_part()[name])}, too few to replay a batch; the presets are "
+            f"{', '.join(PRESETS)}")
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -13,6 +13,7 @@ from minirlhf.conformance.vectors import Vectors, Wanted, load, notes
 from minirlhf.conformance.verdict import Judged, Likeness, Verdict
 
 WIDTH = 100
+EXTREMES = "overflow and NaN under masks"
 MOST = 60                                               # numbers shown of an array
 
 
@@ -47,29 +48,44 @@ def short(verdict: Verdict, found: Identified | None) -> str:
         return "matched" + (f" ({chosen})" if chosen else "") + left
     if all(case.reply.lost for case in verdict.faults):
         return f"differs: {verdict.smallest.fault}{left}"
-    if verdict.named:
-        return f"differs: {verdict.named[0]}{left}"
-    if found and other_answers(verdict, found):
+    if verdict.brittle:
+        return f"matched but for {EXTREMES}{left}"
+    if explains(verdict, found):
         return f"differs: another convention{left}"
-    return f"differs{left}"
+    return f"differs: {verdict.named[0]}{left}" if verdict.named else f"differs{left}"
 
 
 def difference_text(verdict: Verdict, found: Identified | None) -> str:
     """What is wrong with a function, what it looks like, and the smallest test that shows it."""
-    lines = [f"{verdict.function} differs on {len(verdict.faults)} of {len(verdict.judged)} tests"]
+    differs = f"matches but for {EXTREMES}:" if verdict.brittle else "differs on"
+    lines = [f"{verdict.function} {differs} {len(verdict.faults)} of {len(verdict.judged)} tests"]
     if found and other_answers(verdict, found):
         lines += paragraph("another convention: ", convention_text(verdict, found))
-    for likeness in verdict.likenesses[:3]:
+    for likeness in () if explains(verdict, found) else verdict.likenesses[:3]:
         if likeness.named or not verdict.named:
             lines += mistake_lines(likeness)
     return "\n".join(lines + case_lines(verdict.smallest))
 
 
+def explains(verdict: Verdict, found: Identified | None) -> bool:
+    """Whether another convention is all that is to be said: whatever differs fits it, and a system
+    follows it, or there is no mistake that the function equals.  What one system does on purpose
+    may well be what another does by mistake."""
+    if not found or not other_answers(verdict, found):
+        return False
+    fits = not any(case.test.id in found.contrary or any(
+        one.items() <= case.group.parameters.items() for one in found.unmet)
+        for case in verdict.faults)
+    return fits and bool(consistent(load(verdict.function), found) or not verdict.named)
+
+
 def other_answers(verdict: Verdict, found: Identified) -> dict[str, tuple]:
-    """{axis: answers} that a function follows in place of those it was measured by."""
+    """{axis: answers} that a function follows in place of those it was measured by; what an
+    argument chooses is nobody's departure."""
     wanted = verdict.groups[0].parameters
-    return {axis: found.of(axis) for axis in wanted
-            if found.answers and wanted[axis] not in found.of(axis)}
+    return {axis: found.of(axis) for axis in wanted if found.answers
+            and axis not in (found.chosen or {}) and found.of(axis)
+            and wanted[axis] not in found.of(axis)}
 
 
 def convention_text(verdict: Verdict, found: Identified) -> str:
@@ -98,7 +114,7 @@ def paragraph(title: str, text: str) -> list[str]:
 def case_lines(case: Judged) -> list[str]:
     """A failing test spelled out: the law, the inputs, what was wanted, what came."""
     test, reply = case.test, case.reply
-    lines = [*paragraph(f"the smallest failing test, {test.id}: ", test.law),
+    lines = [*paragraph(f"the smallest test that shows it, {test.id}: ", test.law),
              *(f"    {name:<14} {shown(x)}" for name, x in test.inputs.items())]
     lines += paragraph("it ", case.fault)
     if case.wrong:
@@ -181,6 +197,8 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
         if axis.name in found.chosen:
             lines += paragraph(f"{axis.name}: ", "an argument chooses among "
                                + ", ".join(map(str, answers)))
+        elif not answers:
+            lines += paragraph(f"{axis.name}: ", "not asked, for want of an argument")
         elif len(answers) == 1:
             means = axis.values[answers[0]]
             lines += paragraph(f"{axis.name} = {answers[0]}", f": {means}" * (
@@ -189,6 +207,10 @@ def identified_lines(file: Vectors, found: Identified) -> list[str]:
             lines += paragraph(f"{axis.name}: ", " or ".join(map(str, answers)))
     if not file.axes:
         lines += paragraph("", "as defined; there is no convention to follow")
+    if found.unmet:
+        told = (" and ".join(f"{axis} = {answer}" for axis, answer in one.items())
+                for one in found.unmet)
+        lines += paragraph("but ", f"results contradict what it is told by {', '.join(told)}")
     if found.contradicted:
         lines += paragraph("but ", f"{found.contradicted} results on other inputs do not fit")
     if len(found.answers) > 1:

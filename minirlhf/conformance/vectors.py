@@ -1,7 +1,7 @@
 """Reading the test vectors: file → groups → tests, as frozen dataclasses and NumPy arrays.
 
-What the fields mean is told by the descriptions in `vectors/v1/schema.json`.  An adapter for
-another language reads the same files; nothing here is needed for that but the rule of `departs`.
+What the fields mean is told by the descriptions in `vectors/v1/schema.json`: whoever reads the
+files in another language needs nothing of this.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
 class Argument:
     """An input of the function, or a result of it (then never differentiated or optional).
 
-    One with an `axis` is given by no test: it takes the group's answer to that axis.
+    One with an `axis` takes the group's answer, an optional one left out its `default`.
     """
     name: str
     shape: str
@@ -31,6 +31,7 @@ class Argument:
     differentiated: bool = False
     optional: bool = False
     axis: str | None = None
+    default: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,8 @@ Named = dict[str, Any]                          # name -> Wanted, or a dict of t
 
 @dataclass(frozen=True)
 class Outcome:
-    """Values, and gradients of Σ cotangent·values (of the value itself where there is none).
-
-    A mistake's outcome has gradients only where its values show nothing.
-    """
+    """Values, and gradients of Σ cotangent·values (of the value itself where there is none); those
+    of a mistake only where its values show nothing."""
     values: Named
     gradients: Named | None = None
     cotangent: dict[str, Any] | None = None
@@ -64,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Right is |actual − wanted| ≤ atol + rtol·|wanted|; `why` gives the reason."""
+    """The atol + rtol·|wanted| of `departs`; `why` gives the reason."""
     rtol: float
     atol: float
     why: str = ""
@@ -89,12 +88,14 @@ class Test:
 
 @dataclass(frozen=True)
 class Group:
-    """Tests under one answer to every axis; `core` if they are this package's own."""
+    """Tests under one answer to every axis (`core`: ours), and ids of those of the first group's
+    that come out alike under them."""
     name: str
     core: bool
     parameters: dict[str, Any]
     systems: tuple[str, ...]
     tests: tuple[Test, ...]
+    shares: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,7 @@ def functions() -> tuple[str, ...]:
 def load(function: str) -> Vectors:
     """The vectors of one function.  Raises ValueError if there are none."""
     if function not in functions():
-        raise ValueError(f"no vectors for {function!r}; there are some for "
-                         f"{', '.join(functions())}")
+        raise ValueError(f"no vectors for {function!r}; choose {', '.join(functions())}")
     file = read_object(V1 / f"{function}.json")
     arguments = tuple(Argument(**entry) for entry in file["arguments"])
     results = tuple(Argument(**entry) for entry in file["results"])
@@ -152,7 +152,8 @@ def load(function: str) -> Vectors:
                  for axis in file["axes"])
     groups = tuple(
         Group(group["name"], group["core"], group["parameters"], tuple(group["systems"]),
-              tuple(read_test(test, arguments, results) for test in group["tests"]))
+              tuple(read_test(test, arguments, results) for test in group["tests"]),
+              tuple(group["shares"]))
         for group in file["groups"])
     told = file["definition"]
     return Vectors(function, told["says"], tuple(told["equation"]), tuple(told["sources"]),
@@ -237,8 +238,7 @@ def wanted(x: Any, dtype: str) -> Any:
 def departs(actual: Any, expected: Any, tolerance: Tolerance) -> bool:
     """Whether a result is wrong: of another shape, or off by more than the tolerance somewhere.
 
-    NaN equals NaN, an infinity only itself.  What stands in a slot that is not compared does not
-    matter.  Trees (dicts) are compared leaf by leaf.
+    Trees (dicts) are compared leaf by leaf; NaN equals only NaN, an infinity only itself.
     """
     if isinstance(expected, dict):
         return not isinstance(actual, dict) or set(actual) != set(expected) or any(

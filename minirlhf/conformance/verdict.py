@@ -18,16 +18,24 @@ from minirlhf.conformance.vectors import (
     departs,
 )
 
+# What released code does in extremes too: NaN or infinity, where a ratio overflows or NaN stands
+# under the mask.  Whoever does so follows conventions all the same.
+BRITTLE = frozenset({"mask-multiplied", "overflow-in-the-slope", "overflow-times-zero"})
+
 
 @dataclass(frozen=True)
 class Judged:
     """A test, what came of it, and what is wrong with that (None: nothing); if it is a number,
-    `wrong` is the first result that departs, as `first_wrong` says it."""
+    `wrong` is the first result that departs, as `first_wrong` says it.
+
+    `brittle`: what is wrong is no more than NaN or infinity, in a test of robustness.
+    """
     group: Group
     test: Test
     reply: Reply
     fault: str | None
     wrong: tuple[str, str] | None = None
+    brittle: bool = False
 
     @property
     def matched(self) -> bool:
@@ -66,6 +74,11 @@ class Verdict:
         return tuple(case for case in self.judged if not case.matched)
 
     @property
+    def brittle(self) -> bool:
+        """Whether it differs, and only where ratios overflow or NaN stands under the mask."""
+        return bool(self.faults) and all(case.brittle for case in self.faults)
+
+    @property
     def kind(self) -> str:
         if not self.judged:
             return "not checked"
@@ -78,9 +91,11 @@ class Verdict:
 
     @property
     def smallest(self) -> Judged | None:
-        """The failing test with the fewest numbers, those with a result first."""
+        """The failing test with the fewest numbers: those with a result first, of these those that
+        are wrong by more than NaN, and of these those that tell the mistake that is named."""
         return min(self.faults, default=None, key=lambda case: (
-            case.reply.lost, case.reply.problem is not None, size(case.test.inputs)))
+            case.reply.lost, case.reply.problem is not None, case.brittle,
+            not set(self.named[:1]) & set(case.test.flags), size(case.test.inputs)))
 
 
 def size(x: Any) -> int:
@@ -143,6 +158,21 @@ def shape_of(x: Any) -> Any:
     return np.shape(x.value if isinstance(x, Wanted) else x)
 
 
+def is_brittle(test: Test, reply: Reply, tolerance: Tolerance) -> bool:
+    """Whether a test of robustness is failed by NaN or infinity alone: what is finite is right."""
+    if not BRITTLE & set(test.flags):
+        return False
+    for kind in ("values", "gradients"):
+        got, wanted = getattr(reply, kind), getattr(test.expected, kind)
+        for name, one in wanted.items() if wanted and got is not None else ():
+            if shape_of(got[name]) != shape_of(one):
+                return False
+            numbers = as_numbers(got[name])
+            if departs(numbers, Wanted(one.value, one.counts & np.isfinite(numbers)), tolerance):
+                return False
+    return True
+
+
 def equals(outcome: Outcome, reply: Reply, tolerance: Tolerance) -> bool:
     """Whether a reply is what a mistake yields; its gradients too, where they are what shows it."""
     if outcome.gradients and reply.gradients is None:
@@ -158,4 +188,5 @@ def judge(group: Group, test: Test, reply: Reply, float32: bool) -> Judged:
         return Judged(group, test, reply, found)
     if not float32 and test.float32 and not fault(test.expected, reply, test.float32):
         found += " after float32's digits"
-    return Judged(group, test, reply, found, first_wrong(test.expected, reply, tolerance))
+    return Judged(group, test, reply, found, first_wrong(test.expected, reply, tolerance),
+                  is_brittle(test, reply, tolerance))

@@ -190,3 +190,11 @@ CHANGES = {
         "A millionth of the norm.  It matters for tests that compare bits, and at norms near "
         "10⁻⁶.",
 }
+
+# Where a release that was run answers otherwise than the commit that the presets are about.
+RELEASES = {
+    "ent.temp":
+        "openrlhf and rloo-openrlhf stand for a commit that takes the logits as they are.  "
+        "OpenRLHF 0.11.2, as released, divides them by the temperature first: it is `tempered` "
+        "([measured](../systems.md)).",
+}

@@ -7,9 +7,10 @@ import numpy as np
 from convention_pages.changes import SECTIONS
 from convention_pages.pages import about, cell, who, written
 
-from minirlhf.conformance.presets import PRESETS, Preset
+from minirlhf.conformance.presets import PRESETS, Preset, known_in_part
 from minirlhf.conformance.replay import Batch, Numbers, advantages, rewards
 from minirlhf.conformance.variants import ANSWERS
+from minirlhf.conformance.vectors import systems
 
 INTRODUCTION = """\
 # Conventions
@@ -49,6 +50,11 @@ rewards in lm-human-preferences.  Pads that some conventions read are the batch'
 lm-human-preferences itself has none."""
 
 
+IN_PART = """\
+Of these some functions were read, and test vectors are theirs, so `minirlhf verify` can compare
+with them; a whole batch cannot be replayed as they would."""
+
+
 def index() -> str:
     """docs/conventions/README.md"""
     parts = [INTRODUCTION, "## The axes"]
@@ -59,7 +65,7 @@ def index() -> str:
                 rows.append(f"| [`{axis}`]({axis}.md) | {cell(about(axis))} | {given(axis)} |")
         parts += [f"### {section}", "\n".join(rows)]
     parts += ["## One reply under every preset", together(), "## What is replayed", REPLAYED,
-              "## The presets", presets_text()]
+              "## The presets", presets_text(), "## Known in part", IN_PART, in_part_text()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,6 +85,15 @@ def presets_text() -> str:
         "this package: " if one.repository is None else f"{one.repository} at {one.commit}: ")
         + one.note, 99, break_long_words=False, break_on_hyphens=False)
         for name, one in PRESETS.items())
+
+
+def in_part_text() -> str:
+    """Where systems without a preset were read, and what is known of them."""
+    return "\n\n".join(fill(
+        f"**{name}**, {systems()[name].repository} at {systems()[name].commit}, "
+        f"{systems()[name].part}: " + ", ".join(f"`{axis}`" for axis in answers) + ".", 99,
+        break_long_words=False, break_on_hyphens=False)
+        for name, answers in known_in_part().items())
 
 
 # --- one reply -----------------------------------------------------------------------------------

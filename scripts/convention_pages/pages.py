@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from convention_pages.changes import CHANGES
+from convention_pages.changes import CHANGES, RELEASES
 from convention_pages.examples import (
     Example,
     examples,
@@ -16,7 +16,7 @@ from convention_pages.examples import (
     untold,
 )
 
-from minirlhf.conformance.presets import PRESETS
+from minirlhf.conformance.presets import PRESETS, known_in_part
 from minirlhf.conformance.variants import ANSWERS
 
 HERE = "minirlhf.conformance.variants"
@@ -30,6 +30,7 @@ def page(axis: str) -> str:
         equation = "\n".join(f"    {line}" for line in file.equation)
         parts.append(f"Asked of [`{file.function}`]({vectors_link(file.function)}):\n\n{equation}")
     parts += ["## The answers", answers_table(axis)]
+    parts += [fill(RELEASES.get(axis, ""), 99)] * (axis in RELEASES)
     shown = examples(axis)
     if shown:
         parts += ["## In numbers", numbers_note(axis, shown), *map(example_text, shown)]
@@ -54,8 +55,10 @@ def means(axis: str, answer: Any) -> str:
 
 
 def who(axis: str, answer: Any) -> str:
-    """The presets with an answer."""
-    return ", ".join(name for name, one in PRESETS.items() if one.answer(axis) == answer)
+    """The presets with an answer, and the systems of the vectors that have no preset."""
+    names = [name for name, one in PRESETS.items() if one.answer(axis) == answer]
+    return ", ".join(names + [name for name, answers in known_in_part().items()
+                              if axis in answers and answers[axis] == answer])
 
 
 def answers_table(axis: str) -> str:

@@ -17,7 +17,13 @@ PATCHES = {
         ("temperature-multiplied", "/ temperature", "* temperature"),
         ("tempered-after-softmax", "log_softmax(logits[:, :-1] / temperature)",
          "log_softmax(logits[:, :-1]) / temperature")],
+    "nucleus_logprobs": [
+        ("surviving-mass-ignored", "np.where(sampled, token - np.log(mass), -np.inf)", "token"),
+        ("surviving-mass-multiplied", "token - np.log(mass)", "token + np.log(mass)"),
+        ("temperature-ignored", " / temperature", "")],
     "position_ids": [
+        ("pads-counted-in-front", "np.cumsum(mask, axis=1) - 1",
+         "np.arange(mask.shape[1]) - mask.argmax(axis=1)[:, None]"),
         ("counted-from-one", " - 1", ""),
         ("positions-of-columns", "np.cumsum(mask", "np.cumsum(mask | True")],
     "sft_loss": [
@@ -31,7 +37,9 @@ PATCHES = {
          "sum(mean(-x, m) for x, m in zip(logprobs, mask, strict=True)) / len(mask)"),
         ("mask-multiplied", "mean(-logprobs, mask, count)",
          "(-logprobs * mask).sum() / (count or mask.sum())"),
-        ("count-ignored", "mask, count)", "mask)")],
+        ("count-ignored", "mask, count)", "mask)"),
+        ("last-token-left-out", "mask, count)", "mask & (np.arange(mask.shape[1]) < np.where("
+         "mask, np.arange(mask.shape[1]), -1).max(axis=1, keepdims=True)), count)")],
     "aggregate_loss": [
         ("mean-of-micro-means", "return sum(parts)",
          "return sum(p * n / m.sum() for p, m in zip(parts, np.split(mask, starts[1:-1]), "
@@ -60,6 +68,9 @@ PATCHES = {
     "best_of_loss": [
         ("first-is-best", "    rows =", "    best = 0 * best\n    rows =")],
     "score_index": [
+        ("pad-id-unknown", "np.where(mask, places, -1).max(axis=1)",
+         "np.full(len(mask), places[-1])"),
+        ("token-before-the-last", ".max(axis=1)", ".max(axis=1) - 1"),
         ("token-after-the-last", ".max(axis=1)", ".max(axis=1) + 1"),
         ("counted-without-left-padding", "np.where(mask, places, -1).max(axis=1)",
          "mask.sum(axis=1) - 1")],
@@ -83,6 +94,8 @@ PATCHES = {
         ("mean-over-the-vocabulary", "logp - logq)", "logp - logq) / logp.shape[-1]"),
         ("weights-missing", "weighed(np.exp(logp), logp - logq)", "(logp - logq).sum(axis=-1)"),
         ("entropy-left-out", "logp - logq", "-logq"),
+        ("kl-of-the-wrong-weights", "weighed(np.exp(logp), logp - logq)",
+         "(np.exp(logq) * (logp - logq)).sum(axis=-1)"),
         ("zero-times-minus-infinity", "weighed(np.exp(logp), logp - logq)",
          "(np.exp(logp) * (logp - logq)).sum(axis=-1)")],
     "kl_loss": [
@@ -100,7 +113,16 @@ PATCHES = {
         ("kl-of-the-policy-alone", " - ref_logprobs", ""),
         ("kl-divided-by-the-length", "(logprobs - ref_logprobs)",
          "(logprobs - ref_logprobs) / np.maximum(mask.sum(axis=1, keepdims=True), 1)")],
+    "score_without_end": [
+        ("penalty-of-every-row", "np.where(ended, scores, scores - penalty)", "scores - penalty"),
+        ("penalty-of-the-ended", "where(ended", "where(~ended"),
+        ("penalty-sign", "- penalty", "+ penalty")],
     "adaptive_beta": [
+        ("controller-exponential", "(1 + error * n / horizon)", "np.exp(error * n / horizon)"),
+        ("controller-clips-the-whole",
+         "np.clip(observed_kl / target_kl - 1, -0.2, 0.2)\n    return beta * (1 + error * n / "
+         "horizon)", "observed_kl / target_kl - 1\n    return beta * (1 + np.clip(error * n / "
+         "horizon, -0.2, 0.2))"),
         ("controller-clip-missing", "np.clip(observed_kl / target_kl - 1, -0.2, 0.2)",
          "observed_kl / target_kl - 1"),
         ("controller-sign", "1 + error", "1 - error"),
@@ -113,6 +135,9 @@ PATCHES = {
         ("controller-n-of-tokens", "len(mask)", "mask.sum()")],
     # --- advantages ---
     "gae": [
+        ("bootstrap-from-the-last-value", "        delta",
+         "        last = np.where(mask, np.arange(mask.shape[1]), -1).max(axis=1)\n"
+         "        after = np.where(t == last, values[:, t], after)\n        delta"),
         ("value-sign", "- values[:, t]", "+ values[:, t]"),
         ("next-value-forgotten", " + gamma * after", ""),
         ("decay-without-lambda", "gamma * lam * later", "gamma * later"),
@@ -125,7 +150,14 @@ PATCHES = {
          "    mask = mask | True\n    rewards, values = np"),
         ("mask-multiplied", "np.where(mask, rewards, 0), np.where(mask, values, 0)",
          "rewards * mask, values * mask")],
+    "reward_to_go": [
+        ("gamma-missing", "gamma * later", "later"),
+        ("past-rewards-counted", "return returns",
+         "return returns * 0 + rewards.sum(axis=1, keepdims=True)")],
     "whiten": [
+        ("whitened-row-by-row", "x[mask].mean()\n    variance = ((x[mask] - mu) ** 2).mean()",
+         "np.nanmean(np.where(mask, x, np.nan), axis=1, keepdims=True)\n    variance = np.nanmean("
+         "np.where(mask, (x - mu) ** 2, np.nan), axis=1, keepdims=True)"),
         ("divided-by-the-variance", "np.sqrt(variance + 1e-8)", "(variance + 1e-8)"),
         ("variance-not-centred", "(x[mask] - mu) ** 2", "x[mask] ** 2"),
         ("mean-over-pads", "mu = x[mask].mean()", "mu = x.mean()"),
@@ -134,18 +166,33 @@ PATCHES = {
         ("shift-mean-ignored", "y if shift_mean else y + mu", "y"),
         ("mask-multiplied", "mu = x[mask].mean()", "mu = (x * mask).sum() / mask.sum()")],
     "group_advantages": [
+        ("whitened-again", "    return above",
+         "    above = (above - above.mean()) / (above.std() + 1e-8)\n    return above"),
         ("no-epsilon", " + 1e-4", ""),
         ("mean-not-subtracted", " - groups.mean(axis=1, keepdims=True)", ""),
         ("best-for-mean", "groups.mean(", "groups.max("),
         ("divided-by-the-variance", "groups.std(", "groups.var("),
         ("grouped-over-the-batch", "    groups = ", "    group_size = len(scores)\n    groups = ")],
     "leave_one_out_advantages": [
+        ("divided-by-the-others-deviation", "(groups - others)",
+         "((groups - others) / (np.stack([np.delete(groups, i, axis=1).std(axis=1, ddof=1)"
+         " for i in range(group_size)], axis=1) + 1e-6))"),
+        ("groups-strided",
+         "groups = scores.reshape(-1, group_size)\n"
+         "    others = (groups.sum(axis=1, keepdims=True) - groups) / (group_size - 1)\n"
+         "    return (groups - others)",
+         "groups = scores.reshape(group_size, -1).T\n"
+         "    others = (groups.sum(axis=1, keepdims=True) - groups) / (group_size - 1)\n"
+         "    return (groups - others).T"),
         ("own-score-in-the-baseline", "groups - others)",
          "groups - groups.mean(axis=1, keepdims=True))"),
         ("divided-by-the-group-size", "(group_size - 1)", "group_size"),
         ("others-summed", " / (group_size - 1)", "")],
     # --- losses of reinforcement learning and DPO ---
     "clipped_surrogate_loss": [
+        ("clip-in-log-space", "between(ratio, 1 - clip_ratio, 1 + clip_ratio)",
+         "np.exp(between(logprobs - old_logprobs, -clip_ratio, clip_ratio))"),
+        ("overflow-times-zero", "mean(smaller(", "mean(np.minimum("),
         ("policy-loss-sign", "return -mean", "return mean"),
         ("ratio-inverted", "logprobs - old_logprobs", "old_logprobs - logprobs"),
         ("ratio-without-exp", "np.exp(logprobs - old_logprobs)",
@@ -163,6 +210,7 @@ PATCHES = {
         ("pads-in-the-mean", "mask, count)", "mask, count or mask.size)"),
         ("count-ignored", "mask, count)", "mask)")],
     "clipped_value_loss": [
+        ("clip-adds-to-the-value", "near = old_values", "near = values"),
         ("half-missing", " / 2", ""),
         ("value-clip-missing", "larger((values - returns) ** 2, (near - returns) ** 2)",
          "(values - returns) ** 2"),
@@ -174,6 +222,7 @@ PATCHES = {
         ("error-not-squared", "(values - returns) ** 2, (near - returns) ** 2",
          "np.sqrt((values - returns) ** 2), np.sqrt((near - returns) ** 2)")],
     "entropy": [
+        ("logprob-of-the-likeliest", "-weighed(np.exp(logp), logp)", "-logp.max(axis=-1)"),
         ("entropy-sign", "-weighed", "weighed"),
         ("temperature-ignored", " / temperature", ""),
         ("temperature-multiplied", "/ temperature", "* temperature"),
@@ -182,6 +231,8 @@ PATCHES = {
          "(np.exp(logp) * logp).sum(axis=-1)"),
         ("mean-over-the-vocabulary", "logp), mask", "logp) / logp.shape[-1], mask")],
     "dpo_loss": [
+        ("reference-swapped", "(chosen - ref_chosen) - (rejected - ref_rejected)",
+         "(chosen - ref_rejected) - (rejected - ref_chosen)"),
         ("reference-missing", "(chosen - ref_chosen) - (rejected - ref_rejected)",
          "chosen - rejected"),
         ("preference-swapped", "softplus(-gap)", "softplus(gap)"),
@@ -190,8 +241,13 @@ PATCHES = {
         ("rejected-detached", "(rejected - ref", "(detached(rejected) - ref"),
         ("reference-sign", "chosen - ref_chosen) - (rejected - ref_rejected",
          "chosen + ref_chosen) - (rejected + ref_rejected")],
+    "ipo_loss": [
+        ("beta-for-its-inverse", "1 / (2 * beta)", "beta / 2"),
+        ("half-missing", "1 / (2 * beta)", "1 / beta"),
+        ("preference-swapped", "above - below", "below - above")],
     # --- optimizer ---
     "adamw_step": [
+        ("step-count-one-late", "start=1", "start=2"),
         ("gradient-ascent", "params - lr * m", "params + lr * m"),
         ("second-moment-not-squared", "(1 - beta2) * g * g", "(1 - beta2) * np.abs(g)"),
         ("moments-not-kept", "        m = beta1", "        m = v = 0.0\n        m = beta1"),
@@ -204,8 +260,21 @@ PATCHES = {
         ("decay-sign", "1 - lr * weight", "1 + lr * weight"),
         ("decay-without-the-rate", "1 - lr * weight", "1 - weight")],
     "clip_by_global_norm": [
+        ("norm-after-clipping", "}, norm", "}, norm * factor"),
+        ("norm-of-the-mean-square", "(norm + 1e-6)",
+         "(norm / np.sqrt(sum(g.size for g in grads.values())) + 1e-6)"),
         ("norm-squared", "(norm + 1e-6)", "(norm ** 2 + 1e-6)"),
         ("clipping-missing", "g * factor", "g"),
         ("clipped-by-value", "g * factor", "np.clip(g, -max_norm, max_norm)"),
         ("always-scaled", "min(1.0, max_norm / (norm + 1e-6))", "max_norm / (norm + 1e-6)")],
+}
+
+# Mistakes that are not injected, and why.
+NOT_INJECTED = {
+    "masked-after-the-arithmetic":
+        "it is one of reverse mode, where 0 is multiplied by a slope that is NaN; the gradients "
+        "here are steps along the imaginary axis.  tests/conformance/test_masked_gradients.py "
+        "makes it.",
+    "overflow-in-the-slope":
+        "the same, of a slope that is infinite.  docs/systems.md has released code that makes it.",
 }

@@ -166,8 +166,8 @@ FAMILY = Family(
         Argument("losses", "(B, R)", "of the response tokens", differentiated=True),
         Argument("mask", "(B, R)", "True where the token counts", "bool"),
         Argument("micro_batches", "(M)", "rows of each micro-batch, in order; by default all "
-                 "rows are one", "int", optional=True),
+                 "rows are one", "int", optional=True, default="[B]"),
         Argument("length", "()", "the constant length of those who divide by one; by default R",
-                 "int", optional=True)),
+                 "int", optional=True, default="R")),
     results=(Argument("loss", "()", "what the optimizer step minimises"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=aggregate_loss, mistakes=MISTAKES)

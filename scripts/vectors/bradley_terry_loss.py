@@ -117,8 +117,9 @@ FAMILY = Family(
         Argument("score_chosen", "(N)", "of the preferred reply of each pair",
                  differentiated=True),
         Argument("score_rejected", "(N)", "of the other", differentiated=True),
-        Argument("margin", "(N)", "how much better it should be, by default 0", optional=True),
+        Argument("margin", "(N)", "how much better it should be, by default 0", optional=True,
+                 default=0.0),
         Argument("count", "()", "n, the pairs of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True, default="N")),
     results=(Argument("loss", "()", "to be minimised"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=bradley_terry_loss, mistakes=MISTAKES)

@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from vectors.family import Argument, Case, Convention, Family, Group, Rule, numbers
+from vectors.family import UNDER_THE_MASK, Argument, Case, Convention, Family, Group, Rule, numbers
 from vectors.witness import exact, gradients, leaves, like, rounded
 
 # --- comparing -----------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def tolerance(case: Case, group: Group, expected: dict, moved: dict) -> dict:
     float64 has none left in float32.
     """
     largest = scale([expected["values"], expected.get("gradients", {})])
-    coarse = {"rtol": 1e-4, "atol": float(f"{1e-5 * largest:.0e}")}
+    coarse = {"rtol": 1e-4, "atol": case.float32 or float(f"{1e-5 * largest:.0e}")}
     rtol, atol, why = case.tolerances.get(group.name) or case.tolerance or (
         1e-10, float(f"{1e-12 * largest:.0e}"),
         "float64 has sixteen digits, and a sum of a few terms in any order loses the last ones")
@@ -129,12 +129,21 @@ def mistaken(family: Family, case: Case, flag: str, convention: Convention, expe
         return {"values": values}
     if "gradients" in expected:
         slopes = like(expected["gradients"], [float("nan")] * len(leaves(expected["gradients"])))
-        if slope_rule is not None:
+        if slope_rule == UNDER_THE_MASK:
+            slopes = {name: where(case.inputs["mask"], right, slopes[name])
+                      for name, right in expected["gradients"].items()}
+        elif slope_rule is not None:
             slopes = rounded(gradients(lambda x: slope_rule(x, convention), inputs,
                                        expected["gradients"], expected.get("cotangent")))
         if departs(slopes, expected["gradients"], *off):
             return {"values": values, "gradients": slopes}
     return None
+
+
+def where(mask: list, right: list, wrong: list) -> list:
+    """The entries of nested lists where the mask is True, else those of the others."""
+    return [[r if real else w for real, r, w in zip(*rows, strict=True)]
+            for rows in zip(mask, right, wrong, strict=True)]
 
 
 def test(family: Family, group: Group, case: Case, base: dict | None) -> dict | None:
@@ -194,14 +203,35 @@ def groups_of(family: Family) -> list[dict]:
         tests = tests_of(family, group, first)
         if not tests:
             raise ValueError(f"{family.function}: the group {group.name} differs on no case")
-        groups.append({"name": group.name, "core": group.core, "parameters": group.convention,
-                       "systems": list(group.systems), "tests": tests})
         if group is family.groups[0]:
             by_case = [case for case in family.cases
                        if not case.groups or group.name in case.groups]
-            first = {case.name: made["expected"]
-                     for case, made in zip(by_case, tests, strict=True)}
+            base = list(zip(by_case, tests, strict=True))
+            first = {case.name: made["expected"] for case, made in base}
+        groups.append({"name": group.name, "core": group.core, "parameters": group.convention,
+                       "systems": list(group.systems),
+                       "shares": shared(family, group, tests, base), "tests": tests})
     return groups
+
+
+def shared(family: Family, group: Group, tests: list[dict],
+           base: list[tuple[Case, dict]]) -> list[str]:
+    """The ids of the first group's tests that the group has not, and that come out alike in it."""
+    own = [made["inputs"] for made in tests]
+    return [made["id"] for case, made in base if made["inputs"] not in own
+            and alike(family, case, group.convention, made)]
+
+
+def alike(family: Family, case: Case, convention: Convention, made: dict) -> bool:
+    """Whether a test expects the same under another convention, in values and in gradients.
+
+    Not where that convention has a corner or reads NaN, and so no gradient, or averages nothing.
+    """
+    try:
+        return not differ(wanted(family, case, family.formula, convention), made["expected"],
+                          made["tolerance"])
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def build(family: Family) -> dict:
@@ -228,5 +258,6 @@ def described(argument: Argument, is_input: bool) -> dict:
              "about": argument.about}
     if is_input:
         words |= {"differentiated": argument.differentiated, "optional": argument.optional}
+        words |= {"default": argument.default} if argument.optional else {}
         words |= {"axis": argument.axis} if argument.axis else {}
     return words

@@ -1,7 +1,7 @@
 """Vectors of PPO's policy loss."""
 
 from vectors.aggregate_loss import aggregate
-from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
+from vectors.family import UNDER_THE_MASK, Argument, Axis, Case, Family, Group, numbers, star
 from vectors.witness import chosen, clip, exp, larger, mean, mpf, smaller, total
 
 NAN, HUGE = float("nan"), 1e30
@@ -101,6 +101,7 @@ MISTAKES = {
     "ratio-inverted": with_term(lambda d, a, x, c: token_loss(-d, a, x, c)),
     "ratio-without-exp": with_term(without_exp),
     "mask-multiplied": mask_multiplied,
+    "masked-after-the-arithmetic": (clipped_surrogate_loss, UNDER_THE_MASK),
     "pads-in-the-mean": pads_in_the_mean,
     "sum-instead-of-mean": lambda x, c: clipped_surrogate_loss(x | {"count": 1}, c),
     "count-ignored": lambda x, c: clipped_surrogate_loss(x | {"count": None}, c),
@@ -238,7 +239,8 @@ CASES = (
         [[-1.0, -0.5, NAN, HUGE], [-2.0, NAN, HUGE, NAN]],
         [[-1.1, -0.4, HUGE, NAN], [-1.9, HUGE, NAN, NAN]],
         [[1.0, -2.0, NAN, HUGE], [0.5, HUGE, NAN, NAN]], [[1, 1, 0, 0], [1, 0, 0, 0]]),
-        ("mask-multiplied",), groups=("core", "seq-mean-token-mean", "verl", "constant-length"),
+        ("mask-multiplied", "masked-after-the-arithmetic"),
+        groups=("core", "seq-mean-token-mean", "verl", "constant-length"),
         given="nan and huge numbers under the mask"),
     Case("pads-with-numbers", "a mean over tokens does not count the pads", batch(
         NEW, OLD, ADV, [[1, 1, 0, 0], [1, 1, 1, 0]]), ("pads-in-the-mean", "sum-instead-of-mean"),
@@ -291,6 +293,7 @@ FAMILY = Family(
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("clip_ratio", "()", "the clip range ε"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True,
+                 default="sum(mask); only the answer token-mean to agg divides by it")),
     results=(Argument("loss", "()", "to be minimised"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=clipped_surrogate_loss, mistakes=MISTAKES)

@@ -1,6 +1,6 @@
 """Vectors of the value model's clipped loss."""
 
-from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
+from vectors.family import UNDER_THE_MASK, Argument, Axis, Case, Family, Group, numbers, star
 from vectors.witness import clip, larger, mpf, smaller, total
 
 NAN, HUGE = float("nan"), 1e30
@@ -54,6 +54,7 @@ MISTAKES = {
     "error-not-squared": with_term(lambda v, old, g, e, c: larger(v - g, g - v) / 2),
     "value-clip-missing": lambda x, c: clipped_value_loss(x, c | {"vf.clip": "off"}),
     "mask-multiplied": mask_multiplied,
+    "masked-after-the-arithmetic": (clipped_value_loss, UNDER_THE_MASK),
     "pads-in-the-mean": lambda x, c: clipped_value_loss(
         x | {"count": sum(map(len, x["mask"]))}, c),
     "sum-instead-of-mean": lambda x, c: clipped_value_loss(x | {"count": 1}, c),
@@ -133,7 +134,8 @@ CASES = (
         given="replies of four tokens and of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[1.0, NAN, HUGE]], [[0.5, HUGE, NAN]], [[2.0, NAN, NAN]], [[1, 0, 0]]),
-        ("mask-multiplied",), groups=("core", "tenth", "unclipped"),
+        ("mask-multiplied", "masked-after-the-arithmetic"),
+        groups=("core", "tenth", "unclipped"),
         given="nan and huge numbers under the mask"),
     Case("on-the-range", "on the edge of the range both errors are one", batch(
         [[0.5]], [[0.25]], [[2.0]], clip_range=0.25), ("half-missing",), groups=CORE,
@@ -158,6 +160,7 @@ FAMILY = Family(
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("clip_range", "()", "how far a value may go, in units of the return"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True,
+                 default="how many slots vf.mask counts: sum(mask) if these are the real ones")),
     results=(Argument("loss", "()", "to be minimised"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=clipped_value_loss, mistakes=MISTAKES)

@@ -105,6 +105,6 @@ FAMILY = Family(
         Argument("ref_rejected", "(N)", "the same under the reference"),
         Argument("beta", "()", "the price of a nat"),
         Argument("count", "()", "n, the pairs of the whole optimizer step; by default those "
-                 "given", "int", optional=True)),
+                 "given", "int", optional=True, default="N")),
     results=(Argument("loss", "()", "to be minimised"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=dpo_loss, mistakes=MISTAKES)

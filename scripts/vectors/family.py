@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Convention = dict[str, Any]
+UNDER_THE_MASK = "nan under the mask"                   # in place of a rule for gradients
 Rule = Callable[[dict, Convention], dict]               # inputs, conventions -> outputs
 
 
@@ -19,7 +20,7 @@ class Argument:
     """An input or a result; dtype is "float", "int", "bool" or "str", shape () a plain number.
 
     One with an `axis` is no input of the tests: it is that axis' answer, for functions that want
-    to be told.
+    to be told.  An optional one has a `default`: a number, or the rule that yields it.
     """
     name: str
     shape: str
@@ -28,6 +29,7 @@ class Argument:
     differentiated: bool = False
     optional: bool = False
     axis: str | None = None
+    default: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Case:
     differently, and to those in `also`.  There its sentence is the group's clause with `given`,
     which says what the inputs are, unless `laws` has a sentence for that group.  `mistakes` are
     those evaluated here.  A tolerance (rtol, atol, why) is given where float64 loses digits: in all
-    groups, or in those that `tolerances` names.
+    groups, or in those that `tolerances` names.  `float32` is the absolute one in that precision
+    where inputs are so large that a right formula which adds them up loses more than usual.
     """
     name: str
     law: str
@@ -73,14 +76,15 @@ class Case:
     gradients: bool = True
     tolerance: tuple[float, float, str] | None = None
     tolerances: dict[str, tuple[float, float, str]] = field(default_factory=dict)
+    float32: float | None = None
 
 
 @dataclass(frozen=True)
 class Family:
     """A function with everything its file needs.
 
-    A mistake is a wrong formula, or two of them: one for the values, one for the gradients, or None
-    where these are NaN.
+    A mistake is a wrong formula, or two of them: one for the values, one for the gradients; None
+    where these are NaN, or UNDER_THE_MASK where they are right but for NaN there.
     `without_slope` takes inputs and outputs, and marks the entries of each differentiated argument
     whose gradient is not compared.
     """
@@ -94,7 +98,7 @@ class Family:
     groups: tuple[Group, ...]
     cases: tuple[Case, ...]
     formula: Rule
-    mistakes: dict[str, Rule | tuple[Rule, Rule | None]] = field(default_factory=dict)
+    mistakes: dict[str, Rule | tuple[Rule, Rule | str | None]] = field(default_factory=dict)
     without_slope: Callable[[dict, dict], dict] | None = None
 
     @property

@@ -1,6 +1,6 @@
 """Vectors of the KL penalty as a term of the loss, on and off policy."""
 
-from vectors.family import Argument, Axis, Case, Family, Group, numbers, star
+from vectors.family import UNDER_THE_MASK, Argument, Axis, Case, Family, Group, numbers, star
 from vectors.kl_estimate import estimate
 from vectors.witness import exp, mpf, smaller, total
 
@@ -37,6 +37,7 @@ MISTAKES = {
     "reference-is-the-old-policy": lambda x, c: kl_loss(x | {"ref_logprobs": x["old_logprobs"]},
                                                         c),
     "mask-multiplied": mask_multiplied,
+    "masked-after-the-arithmetic": (kl_loss, UNDER_THE_MASK),
     "sum-instead-of-mean": lambda x, c: kl_loss(x | {"count": 1}, c),
     "pads-in-the-mean": lambda x, c: kl_loss(x | {"count": sum(map(len, x["mask"]))}, c),
     "mask-ignored": lambda x, c: kl_loss(x | {"mask": [[True] * len(m) for m in x["mask"]]}, c),
@@ -106,7 +107,8 @@ CASES = (
         given="replies of four tokens and of one"),
     Case("junk-in-masked-slots", "nan and huge numbers in masked slots change nothing", batch(
         [[-1.0, NAN, HUGE]], [[-1.5, HUGE, NAN]], [[-2.0, NAN, NAN]], [[1, 0, 0]]),
-        ("mask-multiplied",), groups=("k3", "ratio"),
+        ("mask-multiplied", "masked-after-the-arithmetic"),
+        groups=("k3", "ratio"),
         given="nan and huge numbers under the mask"),
     Case("count", "divided by the tokens of the whole step, not by those at hand", batch(
         NEW, OLD, REF, count=20), ("sum-instead-of-mean",), groups=CORE),
@@ -123,7 +125,7 @@ FAMILY = Family(
         Argument("ref_logprobs", "(B, R)", "under the reference"),
         Argument("mask", "(B, R)", "True where the token is real", "bool"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True),
+                 "given", "int", optional=True, default="sum(mask)"),
         Argument("estimator", "()", "which one", "str", axis="kl.loss_est")),
     results=(Argument("loss", "()", "to be minimised, times β"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=kl_loss, mistakes=MISTAKES)

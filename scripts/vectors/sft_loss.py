@@ -131,8 +131,9 @@ FAMILY = Family(
                  differentiated=True),
         Argument("mask", "(B, R)", "True where a response token counts", "bool"),
         Argument("count", "()", "n, the tokens of the whole optimizer step; by default those "
-                 "given", "int", optional=True),
+                 "given", "int", optional=True,
+                 default="sum(mask), or that of each micro-batch where sft.reduce averages these"),
         Argument("micro_batches", "(M)", "rows of each micro-batch, in order; the result is the "
-                 "loss of the step", "int", optional=True)),
+                 "loss of the step", "int", optional=True, default="[B]")),
     results=(Argument("loss", "()", "to be minimised, in nats a token"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=sft_loss, mistakes=MISTAKES)

@@ -216,6 +216,6 @@ FAMILY = Family(
         Argument("mask", "(B, R)", "True where the slot counts", "bool"),
         Argument("shift_mean", "()", "whether the mean goes", "bool"),
         Argument("minibatches", "(M)", "rows of each minibatch, in order: for systems that whiten "
-                 "these one by one", "int", optional=True)),
+                 "these one by one", "int", optional=True, default="[B]")),
     results=(Argument("y", "(B, R)", "whitened"),),
     axes=AXES, groups=GROUPS, cases=CASES, formula=whiten, mistakes=MISTAKES)

@@ -18,6 +18,7 @@ from minirlhf.clipped_surrogate import clipped_surrogate_loss
 from minirlhf.conformance.presets import PRESETS
 from minirlhf.conformance.replay import Batch, Numbers, advantages, cosine, replay, rewards
 from minirlhf.conformance.variants import ANSWERS
+from minirlhf.conformance.vectors import functions, load, systems
 from minirlhf.files import write_json, write_tensors
 from minirlhf.gae import gae, whiten
 from minirlhf.group_advantage import group_advantages, leave_one_out_advantages
@@ -309,6 +310,7 @@ def test_what_no_number_can_say_is_a_dash_and_null():
 @pytest.mark.parametrize("argv, kind, message", [
     (["gone"], FileNotFoundError, "there is no run runs/gone"),
     (["copy", "--presets", "trl"], ValueError, "unknown preset 'trl'; there are minirlhf"),
+    (["copy", "--presets", "cleanrl"], ValueError, "cleanrl has test vectors, but no preset"),
     (["copy", "--group-size", "1"], ValueError, "--group-size of at least 2 .* got 16, 1 and 0"),
     (["copy", "--batch", "-1"], ValueError, "got 16, 4 and -1"),
     ([], ValueError, "(?i)required")])
@@ -381,7 +383,28 @@ def test_every_axis_has_a_page_that_says_what_each_answer_does_in_numbers():
             assert f"| `{answer}` | " in table and f"| `{answer}` | " in numbers, (axis, answer)
 
 
+def test_a_release_that_answers_otherwise_is_named_beside_the_answers():
+    text = (PAGES / "ent.temp.md").read_text(encoding="utf-8")
+    told = " ".join(text.split("## The answers")[1].split("## In numbers")[0].split())
+    assert "| `raw` | softmax(logits), whatever the temperature |" in told
+    assert "OpenRLHF 0.11.2, as released, divides them by the temperature first" in told
+
+
 def test_the_index_leads_to_every_page():
     text = (PAGES / "README.md").read_text(encoding="utf-8")
     assert {f"{axis}.md" for axis in ANSWERS} == set(re.findall(r"\(([\w.]+\.md)\)", text))
-    assert all(f"**{name}**" in text for name in PRESETS)
+    assert all(f"**{name}**" in text for name in systems())
+
+
+def test_a_page_names_the_systems_that_the_vectors_list():
+    """Whether they have a preset or not: cleanrl has none."""
+    rows = [line for line in (PAGES / "whiten.eps.md").read_text(encoding="utf-8").splitlines()
+            if line.startswith("| `outside` |")]
+    assert "cleanrl" in rows[0]
+    for file in map(load, functions()):
+        for group in file.groups:
+            for axis, answer in group.parameters.items():
+                text = (PAGES / f"{axis}.md").read_text(encoding="utf-8")
+                (row,) = [line for line in text.split("## In numbers")[0].splitlines()
+                          if line.startswith(f"| `{answer}` |")]
+                assert set(group.systems) <= set(re.split(r"[ ,|]+", row)), (axis, answer)

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from minirlhf import cli
-from minirlhf.conformance.adapters import Adapter, Function, open_adapter
+from minirlhf.conformance.adapters import Adapter, Function, fitted, open_adapter
+from minirlhf.conformance.examine import examine
 from minirlhf.conformance.frameworks import FRAMEWORKS
 from minirlhf.conformance.identify import identify, read
 from minirlhf.conformance.runner import Local, Reply
-from minirlhf.conformance.systems import consistent
+from minirlhf.conformance.systems import consistent, groups_of
+from minirlhf.conformance.telling import identified_lines
 from minirlhf.conformance.variants import FORMULAS, formula
 from minirlhf.conformance.vectors import functions, load
 from minirlhf.conformance.verdict import judge
+from minirlhf.ops import exp
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -80,9 +83,9 @@ def test_whoever_follows_a_group_is_identified_by_its_answers(name, group):
     assert set(group.systems) <= set(consistent(file, found))
 
 
-def as_adapter(name, function) -> Local:
+def as_adapter(name, function, *choices) -> Local:
     """One function on this package's Tensors, so that its gradients are had."""
-    takes = tuple(a.name for a in load(name).arguments if not a.axis)
+    takes = tuple(a.name for a in load(name).arguments if not a.axis or a.name in choices)
     return Local(Adapter("here", FRAMEWORKS["minirlhf"], {name: Function(function, takes)}))
 
 
@@ -128,6 +131,32 @@ def test_an_argument_that_chooses_is_told_with_what_it_offers():
     assert found.answers == ({"kl.clamp": "none"},)
 
 
+def ignoring(logprobs, ref_logprobs, estimator):
+    return logprobs - ref_logprobs
+
+
+def test_an_argument_that_is_ignored_is_told_by_the_answers_that_are_not_met():
+    found = identify(as_adapter("kl_estimate", ignoring, "estimator"), "kl_estimate")
+    assert found.chosen == {"kl.est": ("k1",)}
+    assert {"kl.est": "k2"} in found.unmet and {"kl.est": "k3"} in found.unmet
+    assert "but results contradict what it is told by kl.est = k2, kl.est = k3" in "\n".join(
+        identified_lines(load("kl_estimate"), found))
+
+
+def falling_through(logprobs, ref_logprobs, estimator):
+    """Right for k1, k2 and k3; k3+, of the same value with another gradient, is k3 as well."""
+    k = logprobs - ref_logprobs
+    return k if estimator == "k1" else 0.5 * k * k if estimator == "k2" else exp(-k) - 1 + k
+
+
+def test_no_other_answers_are_sought_where_only_gradients_are_wrong():
+    """Their formulas give values, and so would be followed."""
+    found = identify(as_adapter("kl_estimate", falling_through, "estimator"), "kl_estimate")
+    assert found.chosen == {"kl.est": ("k1", "k2", "k3")} and found.answers == (
+        {"kl.clamp": "none"},)
+    assert {"kl.est": "k3+"} in found.unmet
+
+
 def test_refusal_is_an_answer_where_the_axis_has_it():
     found = identify(Local(open_adapter("minirlhf")), "leave_one_out_advantages")
     assert found.answers == ({"rloo.std": "none", "rloo.singleton": "refused"},)
@@ -145,6 +174,22 @@ def test_who_follows_nothing_is_told_what_is_nearest():
     assert 0 <= found.nearest.fit < found.nearest.asked
 
 
+def halved(scores, group_size):
+    """The sum of the others divided by the size of the group, itself included."""
+    groups = scores.reshape(-1, group_size)
+    return (groups - (groups.sum(1, keepdims=True) - groups) / group_size).ravel()
+
+
+def test_who_follows_nothing_makes_the_mistakes_that_verify_names():
+    """What is nearest is another group, which tells nothing of it."""
+    name = "leave_one_out_advantages"
+    session = Local(Adapter("here", FRAMEWORKS["numpy"], {name: fitted(halved, load(name))}))
+    found = identify(session, name)
+    told = examine(session, name, groups_of(load(name), "minirlhf"))
+    assert told.named == ("divided-by-the-group-size",)
+    assert found.nearest.group != "core" and found.nearest.likenesses == told.likenesses
+
+
 def test_a_function_that_always_raises_is_not_identified():
     def broken(**inputs):
         raise RuntimeError("not today")
@@ -154,6 +199,31 @@ def test_a_function_that_always_raises_is_not_identified():
 
 def test_every_file_has_a_formula_to_compare_with():
     assert set(functions()) == set(FORMULAS)
+
+
+# --- what is not asked ---------------------------------------------------------------------------
+
+def test_what_only_an_argument_could_ask_is_not_stated():
+    """A margin that no argument brings, minibatches that no argument tells."""
+    def loss(score_chosen, score_rejected):
+        return formula("bradley_terry_loss", load("bradley_terry_loss").groups[0].parameters)(
+            score_chosen, score_rejected)
+    answers = load("whiten").groups[0].parameters
+
+    def whitened(x, mask, shift_mean):
+        return formula("whiten", answers)(x, mask, shift_mean)
+    for name, function, axis in (("bradley_terry_loss", loss, "rm.margin"),
+                                 ("whiten", whitened, "whiten.scope")):
+        found = identify(having(name, function), name)
+        assert found.of(axis) == () and axis not in found.answers[0] and len(found.answers) == 1
+        assert f"{axis}: not asked" in "\n".join(identified_lines(load(name), found))
+        assert all(found.of(other) == (answer,) for other, answer in
+                   load(name).groups[0].parameters.items() if other != axis)
+    assert {"trl-ppo", "cleanrl"}.isdisjoint(consistent(load("whiten"), found))
+
+
+def having(name, function) -> Local:
+    return Local(Adapter("here", FRAMEWORKS["minirlhf"], {name: fitted(function, load(name))}))
 
 
 # --- the command ---------------------------------------------------------------------------------

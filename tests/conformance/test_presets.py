@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from minirlhf.conformance.presets import PRESETS, preset
+from minirlhf.conformance.presets import PRESETS, known_in_part, preset
 from minirlhf.conformance.variants import ANSWERS, answered
 from minirlhf.conformance.vectors import functions, load, systems
 
@@ -105,3 +105,21 @@ def test_an_unknown_preset_is_answered_with_the_known_ones():
     assert preset("trlx") is PRESETS["trlx"]
     with pytest.raises(ValueError, match="unknown preset 'trl'; there are minirlhf, trl-ppo, "):
         preset("trl")
+
+
+def test_a_system_without_a_preset_is_known_by_the_groups_that_list_it():
+    known = known_in_part()
+    assert set(known) == set(systems()) - set(PRESETS) and "cleanrl" in known
+    for file in map(load, functions()):
+        for group in file.groups:
+            for name in set(group.systems) & set(known):
+                assert group.parameters.items() <= known[name].items(), (name, file.function)
+    assert all(set(answered(answers)) == set(answers) for answers in known.values())
+
+
+@pytest.mark.parametrize("name", known_in_part())
+def test_a_system_that_is_known_in_part_is_refused_as_a_preset_with_the_reason(name):
+    with pytest.raises(ValueError, match=f"{name} has test vectors, but no preset: known are only "
+                                         "its answers to .*, too few to replay a batch") as told:
+        preset(name)
+    assert all(axis in str(told.value) for axis in known_in_part()[name])

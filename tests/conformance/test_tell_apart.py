@@ -24,5 +24,12 @@ def test_two_presets_are_told_apart_exactly_where_they_differ():
             assert any(TABLE[one][other].values()) != same_conventions(one, other), (one, other)
 
 
+def test_the_page_says_what_the_table_does_not_prove():
+    """The formulas are compared with themselves: a wrong one agrees with itself."""
+    told = " ".join(page(TABLE).split())
+    assert "`identify` compares what it is given with these same formulas" in told
+    assert "It does not prove that the formulas are right" in told
+
+
 def test_the_page_is_what_the_command_would_write():
     assert (ROOT / "docs" / "identified.md").read_text(encoding="utf-8") == page(TABLE)

@@ -4,6 +4,7 @@ import json
 import re
 from itertools import combinations
 
+import numpy as np
 import pytest
 from vector_files import ALL, FILES, WITHOUT_CORE, every_file
 
@@ -178,3 +179,76 @@ def test_a_system_that_contradicts_itself_is_noticed():
     files = {"a": {"groups": [{"systems": ["x"], "parameters": {"agg": "one"}}]},
              "b": {"groups": [{"systems": ["x"], "parameters": {"agg": "other"}}]}}
     assert len(answers_of_systems(files)["x", "agg"]) == 2
+
+
+def swapped(function: str, **parameters: str) -> list[tuple[float, float]]:
+    """(right, wrong) values wherever the direction of the KL is swapped, under these answers."""
+    return [pair for group in load(function).groups for test in group.tests
+            if parameters.items() <= {
+                axis.split(".")[1]: answer for axis, answer in group.parameters.items()}.items()
+            and "kl-direction-swapped" in test.mistakes
+            for name, right in test.expected.values.items()
+            for pair in zip(np.ravel(right.value), np.ravel(
+                test.mistakes["kl-direction-swapped"].values[name].value), strict=True)]
+
+
+def test_a_swapped_kl_is_a_reward_only_where_it_has_a_sign():
+    """As its note says: k1 turns its sign; k3 and the exact KL are as little negative as ever."""
+    assert all(wrong == -right for right, wrong in swapped("kl_estimate", est="k1"))
+    assert swapped("kl_estimate", est="k2") == []
+    for pairs in (swapped("kl_estimate", est="k3"), swapped("exact_kl"),
+                  swapped("kl_loss", loss_est="k3")):
+        assert pairs and all(wrong >= 0 for _, wrong in pairs)
+    told = notes()["kl-direction-swapped"].costs
+    assert "k1 pays for leaving" in told and "stay penalties" in told
+
+
+# --- float32 -------------------------------------------------------------------------------------
+
+def summed(z):
+    """log Σ eᶻ, with the largest taken out."""
+    top = z.max(axis=-1, keepdims=True)
+    return top + np.log(np.exp(z - top).sum(axis=-1, keepdims=True))
+
+
+RIGHT_ENTROPIES = {                     # of rows of logits, each equal to −Σ p log p
+    "shifted": lambda z: plain(z - z.max(axis=-1, keepdims=True)),
+    "not-shifted": lambda z: plain(z),
+    "by-the-mean-logit": lambda z: summed(z)[..., 0] - weighed(np.exp(z - summed(z)), z)}
+
+
+def plain(z):
+    logp = z - summed(z)
+    return -weighed(np.exp(logp), logp)
+
+
+def weighed(p, x):
+    return np.where(p > 0, p * np.where(p > 0, x, 0), 0).sum(axis=-1)
+
+
+@pytest.mark.parametrize("form", RIGHT_ENTROPIES)
+@pytest.mark.parametrize("id", ["entropy-core-large-logits", "entropy-core-shifted",
+                                "entropy-core-arbitrary", "entropy-core-coin"])
+def test_every_right_form_of_the_entropy_passes_in_float32(id, form):
+    """log Σ eᶻ − Σ p·z loses of logits of 1000 the digits that the result has."""
+    test = BY_ID[id]
+    got = RIGHT_ENTROPIES[form](test.inputs["logits"].astype(np.float32)).mean()
+    assert got.dtype == np.float32
+    assert not departs(got, test.expected.values["entropy"], test.float32)
+
+
+@pytest.mark.parametrize("id", ["entropy-core-large-logits", "entropy-core-shifted",
+                                "exact-kl-core-large-logits"])
+def test_a_loose_float32_still_tells_the_mistakes(id):
+    test = BY_ID[id]
+    assert test.float32.atol > 1e-5 and test.mistakes
+    assert all(differ(test.expected, outcome, test.float32) for outcome in test.mistakes.values())
+
+
+def test_the_kl_of_large_logits_passes_in_float32_without_a_shift():
+    test = BY_ID["exact-kl-core-large-logits"]
+    logp, logq = (z - summed(z) for z in (test.inputs[name].astype(np.float32)
+                                          for name in ("logits", "ref_logits")))
+    got = weighed(np.exp(logp), logp - logq)
+    assert not departs(got, test.expected.values["kl"], test.float32)
+    assert departs(got, test.expected.values["kl"], Tolerance(1e-4, 1e-5))

@@ -3,6 +3,7 @@
 The expected numbers are the witness's, which knows neither the core nor the variants.
 """
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -58,6 +59,29 @@ def wrong(name, group, parameters):
 @every_group
 def test_a_formula_with_a_groups_answers_does_as_the_witness_says(name, group):
     assert wrong(name, group, group.parameters) == []
+
+
+def sharing(name, group):
+    """The group with the tests of the first group that it shares for its own."""
+    tests = tuple(test for test in load(name).groups[0].tests if test.id in group.shares)
+    return replace(group, tests=tests)
+
+
+@every_group
+def test_a_formula_passes_what_its_group_shares_with_the_first(name, group):
+    assert wrong(name, sharing(name, group), group.parameters) == []
+
+
+@pytest.mark.parametrize("name, shared, parameters", [
+    ("gae", "through-p1", {"gae.mask": "zeroed"}), ("entropy", "all-slots", {"ent.mask": "real"})])
+def test_what_a_group_does_not_share_is_failed_by_its_formula(name, shared, parameters):
+    """Under the group's answers the first group's tests that it has under other numbers fail."""
+    file = load(name)
+    group = next(group for group in file.groups if group.name == shared)
+    others = tuple(test for test in file.groups[0].tests if test.id not in group.shares)
+    every = replace(group, tests=others)
+    assert others and wrong(name, every, group.parameters) and not wrong(
+        name, replace(file.groups[0], tests=others), group.parameters | parameters)
 
 
 def test_every_file_has_a_formula_and_every_formula_a_file():

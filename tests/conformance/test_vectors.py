@@ -6,6 +6,7 @@ test_witness.py the program that computes them.
 
 import hashlib
 import json
+import math
 import sys
 import tomllib
 from collections import Counter
@@ -49,6 +50,11 @@ def test_a_file_is_as_the_schema_wants_it(function):
     lambda file: file["groups"][0]["tests"][0]["tolerance"].update(rtol=0),
     lambda file: file["groups"][0]["tests"][0]["expected"]["values"].update(advantages="NaN"),
     lambda file: file["arguments"][0].update(dtype="float16"),
+    lambda file: file["arguments"][0].update(dtype="str"),
+    lambda file: file["arguments"][0].update(optional=True),
+    lambda file: file["arguments"][0].update(default=0.0),
+    lambda file: file["groups"][0]["tests"][0]["inputs"].update(gamma="0.5"),
+    lambda file: file["groups"][0]["tests"][0]["inputs"].update(gamma="NaN"),
 ])
 def test_the_schema_refuses_what_is_not_so(change):
     file = json.loads(json.dumps(FILES["gae"]))
@@ -108,6 +114,31 @@ def test_a_group_answers_every_axis_with_a_declared_value(function):
     for name, values in axes.items():
         assert {group["parameters"][name] for group in file["groups"]} == set(values), name
     assert len({group["name"] for group in file["groups"]}) == len(file["groups"])
+
+
+@every_file
+def test_a_group_shares_tests_of_the_first_and_none_that_it_has_itself(function):
+    first, *others = FILES[function]["groups"]
+    inputs = {test["id"]: test["inputs"] for test in first["tests"]}
+    assert first["shares"] == []
+    for group in others:
+        assert set(group["shares"]) <= set(inputs)
+        own = [test["inputs"] for test in group["tests"]]
+        assert [i for i in group["shares"] if inputs[i] in own] == []
+
+
+def test_a_group_of_one_test_is_not_passed_by_what_passes_that():
+    """0 for everything passes all that `zero-alone` has of its own, and nothing of what it shares
+    but replies that all score alike."""
+    file = load("leave_one_out_advantages")
+    first, group = file.groups[0], next(g for g in file.groups if g.name == "zero-alone")
+    assert set(group.shares) == {test.id for test in first.tests}
+
+    def passed(test):
+        return not departs(0 * test.inputs["scores"], test.expected.values["advantages"],
+                           test.tolerance)
+    assert all(map(passed, group.tests)) and len(group.tests) == 1
+    assert sum(map(passed, first.tests)) <= 1
 
 
 @every_file
@@ -211,3 +242,29 @@ def test_a_result_of_another_shape_or_beyond_the_tolerance_departs():
     tree = {"a": wanted}
     assert not departs({"a": right}, tree, tolerance)
     assert departs({"b": right}, tree, tolerance) and departs(right, tree, tolerance)
+
+
+def right_by_the_schema(actual: float, wanted: float, tolerance: Tolerance) -> bool:
+    """The rule as the schema words it, for one entry."""
+    if math.isnan(wanted):
+        return math.isnan(actual)
+    if math.isinf(wanted):
+        return actual == wanted
+    return math.isfinite(actual) and (
+        abs(actual - wanted) <= tolerance.atol + tolerance.rtol * abs(wanted))
+
+
+@pytest.mark.parametrize("actual", [0.0, 1.0, 1.0 + 1e-7, -1.0, 1e308, math.inf, -math.inf,
+                                    math.nan])
+@pytest.mark.parametrize("expected", [0.0, 1.0, "inf", "-inf", "nan"])
+def test_the_rule_of_the_schema_is_that_of_the_reader(actual, expected):
+    """Where an infinity is wanted, atol + rtol·|wanted| would allow anything."""
+    tolerance = Tolerance(1e-6, 1e-6)
+    wanted = reader.wanted(expected, "float")
+    assert departs(actual, wanted, tolerance) is not right_by_the_schema(
+        actual, float(expected), tolerance)
+
+
+def test_the_schema_says_what_equals_nan_and_infinity():
+    told = SCHEMA["$defs"]["test"]["properties"]["tolerance"]["description"]
+    assert "NaN is wanted only NaN" in told and "infinity is wanted only that infinity" in told

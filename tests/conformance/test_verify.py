@@ -2,6 +2,7 @@
 does ends the run."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,47 @@ def test_another_convention_is_told_with_the_systems_that_have_it(adapter, capsy
     assert cli.main(["verify", path, "--preset", "trl-ppo"]) == 0
 
 
+TRL = """
+def penalized_rewards(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = -beta * np.where(mask, logprobs - ref_logprobs, 0)
+    length = mask.sum(1)
+    rewards[np.arange(len(rewards)), np.minimum(length, mask.shape[1] - 1)] += scores
+    return rewards
+def aggregate_loss(losses, mask): return np.where(mask, losses, 0).sum() / losses.size
+def kl_controller(beta, logprobs, ref_logprobs, mask, target_kl, horizon):
+    kl = (np.where(mask, logprobs - ref_logprobs, 0).sum(1) / mask.sum(1)).mean()
+    return beta * (1 + np.clip(kl / target_kl - 1, -0.2, 0.2) * len(mask) / horizon)
+def gae(rewards, values, mask, gamma, lam):
+    later = np.arange(mask.shape[1]) > mask.sum(1, keepdims=True)
+    advantages, after, advantage = np.zeros(rewards.shape), 0, 0
+    rewards, values = np.where(later, 0, rewards), np.where(later, 0, values)
+    for t in reversed(range(rewards.shape[1])):
+        advantage = rewards[:, t] + gamma * after - values[:, t] + gamma * lam * advantage
+        advantages[:, t], after = advantage, values[:, t]
+    return advantages, advantages + values
+"""
+
+
+def test_what_a_system_does_on_purpose_is_not_called_a_mistake(adapter, capsys):
+    """Score at the first pad, a constant divisor, a controller fed by the mean, a slot more than is
+    real: each is a known mistake too, for whoever did not mean it."""
+    path = adapter(TRL)
+    assert all(verdict(path, name).named for name in ("penalized_rewards", "gae"))
+    assert cli.main(["verify", path]) == 1
+    told = capsys.readouterr().out
+    assert told.count("differs: another convention") == 4
+    assert "the mistake" not in told and "junk-in-masked-slots" not in told
+    assert "score.place = after-last, as " in told and "as dr-grpo (try" in told
+
+
+def test_a_mistake_that_no_system_makes_on_purpose_keeps_its_name(adapter, capsys):
+    """The score at the end of the row: an answer, but nobody's."""
+    path = adapter(TRL.replace("np.minimum(length, mask.shape[1] - 1)", "-1"))
+    cli.main(["verify", path])
+    told = capsys.readouterr().out
+    assert "differs: score-at-the-row-end" in told and "score.place = row-end, as no system" in told
+
+
 def test_a_known_mistake_is_told_with_its_note_and_the_smallest_failing_test(adapter, capsys):
     path = adapter("def sft_loss(logprobs, mask, count=None):\n"
                    "    return -np.where(mask, logprobs, 0).sum() / (count or mask.size)")
@@ -93,8 +135,8 @@ def test_a_known_mistake_is_told_with_its_note_and_the_smallest_failing_test(ada
     told = capsys.readouterr().out
     assert "equals the mistake pads-in-the-mean: 2 of the 2 tests that tell it" in told
     assert "what goes wrong: The sum over real tokens is divided by all slots" in told
-    assert "mask           [[False, True]]" in told and "wanted loss    1" in told
-    assert "got    loss    0.5" in told
+    assert "mask           [[False, False, True, True]]" in told and "wanted loss    1.5" in told
+    assert "got    loss    0.75" in told
 
 
 def test_a_mistake_that_only_some_of_its_tests_show_is_no_name(adapter):
@@ -105,6 +147,23 @@ def test_a_mistake_that_only_some_of_its_tests_show_is_no_name(adapter):
     assert found.faults and "decay-without-lambda" not in found.named
     assert [one.told > one.equalled > 0 for one in found.likenesses
             if one.flag == "decay-without-lambda"] == [True]
+
+
+def test_a_likeness_explains_half_of_the_tests_that_tell_it(adapter):
+    """λ missing in the longest row alone: one of four tests, which explains nothing."""
+    source = CORRECT.read_text(encoding="utf-8").replace(
+        "gamma * lam * later", "gamma * (lam if rewards.shape[1] < 20 else 1) * later")
+    found = verdict(adapter(source), "gae")
+    assert [case.test.id for case in found.faults] == ["gae-zeroed-long-row"]
+    assert "decay-without-lambda" in found.faults[0].test.mistakes and not found.likenesses
+
+
+def test_a_name_that_explains_less_than_a_better_one_is_not_given(adapter):
+    """A recursion over pads is NaN where NaN stands in one, as a multiplied mask is."""
+    source = CORRECT.read_text(encoding="utf-8").replace(
+        "    rewards, values = np.where(mask, rewards, 0)",
+        "    mask = mask | True\n    rewards, values = np.where(mask, rewards, 0)", 1)
+    assert verdict(adapter(source), "gae").named == ("masked-after-the-recursion",)
 
 
 def test_digits_of_float32_are_told_as_such(adapter):
@@ -155,6 +214,66 @@ def test_a_mistake_in_what_it_has_chosen_is_named(adapter, body, group, flag):
     source = f"def kl_estimate(logprobs, ref_logprobs):\n    return {body}"
     found = verdict(adapter(source), "kl_estimate")
     assert [one.name for one in found.groups] == [group] and flag in found.named
+
+
+GROUPS = """
+def group_advantages(scores, group_size):
+    groups = scores.reshape(-1, group_size)
+    gap, deviation = groups - groups.mean(1, keepdims=True), groups.std(1, ddof=1, keepdims=True)
+    return (gap / (deviation + {eps})).ravel()
+"""
+
+
+@pytest.mark.parametrize("eps", ["1e-8", "1e-6"])
+def test_what_comes_near_to_no_choice_is_measured_by_the_default(adapter, capsys, eps):
+    """Divided by the sample deviation as the core group is, but with another ε: nothing is said of
+    the group that is not divided at all."""
+    path = adapter(GROUPS.format(eps=eps))
+    assert [group.name for group in verdict(path, "group_advantages").groups] == ["core"]
+    cli.main(["verify", path])
+    told = capsys.readouterr().out
+    assert "grpo.std" not in told and ("grpo.eps = 1e-06" in told) == (eps == "1e-6")
+
+
+def test_what_an_argument_chooses_is_no_departure(adapter, capsys):
+    """The log-ratio's sign is wrong, which k2 does not show: no convention, a bug."""
+    path = adapter("def kl_estimate(logprobs, ref_logprobs, estimator):\n"
+                   "    d = ref_logprobs - logprobs\n"
+                   "    return {'k1': d, 'k2': d * d / 2}.get(estimator, np.expm1(-d) + d)")
+    assert cli.main(["verify", path]) == 1
+    told = capsys.readouterr().out
+    assert "another convention" not in told and "differs: kl-direction-swapped" in told
+
+
+MULTIPLIED = """
+def whiten(x, mask, shift_mean):
+    mu = (x * mask).sum() / mask.sum()
+    variance = ((x - mu) ** 2 * mask).sum() / (mask.sum() - 1)
+    y = (x - mu) / np.sqrt(variance + 1e-8)
+    return np.where(mask, y if shift_mean else y + mu, 0)
+"""
+
+
+def test_nan_under_a_mask_is_told_as_such_and_is_no_other_convention(adapter, capsys):
+    """TRL's whitening as it is released: everything is right but where NaN stands in a pad."""
+    path = adapter(MULTIPLIED)
+    assert cli.main(["verify", path, "--preset", "trl-ppo"]) == 1
+    told = capsys.readouterr().out
+    assert "matched but for overflow and NaN under masks; 1 test left out" in told
+    assert "whiten matches but for overflow and NaN under masks: 1 of 9 tests" in told
+    assert "equals the mistake mask-multiplied" in told and "another" not in told
+    assert cli.main(["identify", path]) == 0
+    assert "whiten  (trl-ppo)" in capsys.readouterr().out
+
+
+def test_what_is_finite_and_wrong_under_a_mask_is_no_matter_of_robustness(adapter):
+    """1 more wherever there is a pad: wrong in the test of junk too, but not by NaN."""
+    path = adapter(MULTIPLIED.replace("(x - mu) /", "(not mask.all()) + (x - mu) /"))
+    wrong = verdict(path, "whiten", "trl-ppo")
+    assert not wrong.brittle and "mask-multiplied" in wrong.named
+    path = adapter(WHITEN.format(ddof=1).replace("return np", "return (not mask.all()) + np"))
+    wrong = verdict(path, "whiten", "trl-ppo")
+    assert wrong.faults and not any(case.brittle for case in wrong.faults)
 
 
 # --- whatever an adapter does is that test's outcome ---------------------------------------------
@@ -247,6 +366,8 @@ def test_an_adapter_that_cannot_be_used_is_one_message_and_status_2(adapter, cap
     ([str(CORRECT), "--timeout", "0"], "must be above 0"),
     ([str(CORRECT.with_name("nothing"))], "there is no module"),
     ([str(ROOT / "LICENSE")], "does not end in .py"),
+    (["."], ". is a folder; an adapter is a file that ends in .py"),
+    ([".adapter"], "there is no file .adapter"),
     ([], "give either an ADAPTER.py or --trace ARRAYS"),
     (["minirlhf", "--trace", "x.npz"], "give either an ADAPTER.py or --trace ARRAYS"),
     (["minirlhf", "--rtol", "1"], "go with --trace"),
@@ -269,6 +390,21 @@ def test_the_help_shows_an_adapter(capsys):
         cli.main(["verify", "--help"])
     told = capsys.readouterr().out
     assert not end.value.code and "# adapter.py" in told and 'framework = "torch"' in told
+
+
+@pytest.mark.parametrize("command", ["verify", "conventions"])
+def test_the_help_tells_one_default_of_each_option(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    told = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert not any(twice in told for twice in ("(default: )", ") (default: ", "(default: None)"))
+
+
+def test_gradients_of_a_function_that_never_returned_are_not_called_checked(adapter, capsys):
+    path = adapter("framework = 'minirlhf'\ndef sft_loss(logprobs, mask): raise KeyError\n")
+    assert verdict(path, "sft_loss").gradients is None
+    cli.main(["verify", path])
+    assert "checked" not in capsys.readouterr().out
 
 
 # --- JSON ----------------------------------------------------------------------------------------

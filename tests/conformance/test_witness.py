@@ -12,11 +12,11 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 from vectors import clipped_surrogate_loss as surrogate  # noqa: E402
 from vectors import witness  # noqa: E402
-from vectors.building import build, departs  # noqa: E402
+from vectors.building import build, departs, prepared  # noqa: E402
 from vectors.everything import FAMILIES  # noqa: E402
 from vectors.family import Case, numbers  # noqa: E402
 from vectors.text import text  # noqa: E402
-from vectors.witness import Tie, exact, exp, gradients, log_softmax, mpf, total  # noqa: E402
+from vectors.witness import Tie, exact, exp, gradients, log_softmax, mpf, rounded, total  # noqa: E402
 
 from minirlhf.conformance.vectors import V1  # noqa: E402
 
@@ -40,6 +40,69 @@ def test_the_witness_uses_nothing_of_the_package():
             assert {name.split(".")[0] for name in names} <= {
                 "vectors", "mpmath", "collections", "dataclasses", "typing", "json", "math",
                 "random", "struct", "functools", "itertools"}, path.name
+
+
+# --- its defaults --------------------------------------------------------------------------------
+
+def counted(mask: list, how: str) -> int:
+    """How many slots count: the real ones, those and the first pad after the last, or all."""
+    if how == "real":
+        return sum(map(sum, mask))
+    last = [max((t for t, real in enumerate(row) if real), default=-1) for row in mask]
+    return sum(sum(row) + (t + 1 < len(row)) if how == "through-p1" else len(row)
+               for row, t in zip(mask, last, strict=True))
+
+
+RULES = {                                       # what the spelled-out defaults say, by hand
+    "[B]": lambda x, c: [len(x["mask"])],
+    "R": lambda x, c: len(x["mask"][0]),
+    "N": lambda x, c: len(x.get("score_chosen", x.get("chosen"))),
+    "sum(mask)": lambda x, c: counted(x["mask"], "real"),
+    "sum(mask); only the answer token-mean to agg divides by it":
+        lambda x, c: counted(x["mask"], "real"),
+    "how many slots vf.mask counts: sum(mask) if these are the real ones":
+        lambda x, c: counted(x["mask"], c["vf.mask"]),
+    "how many slots ent.mask counts: sum(mask) if these are the real ones":
+        lambda x, c: counted(x["mask"], c["ent.mask"]),
+    "sum(mask), or that of each micro-batch where sft.reduce averages these":
+        lambda x, c: None if c["sft.reduce"] == "micro-token-mean" else counted(x["mask"], "real"),
+}
+
+
+def other_than_left_out(family) -> set[str]:
+    """The optional arguments whose default, given, changes a value of some case."""
+    found = set()
+    for argument in (a for a in family.arguments if a.optional):
+        for group in family.groups:
+            for case in family.cases:
+                if case.groups and group.name not in case.groups or argument.name in case.inputs:
+                    continue
+                x, default = case.inputs, argument.default
+                if isinstance(default, str):
+                    default = RULES[default](x, group.convention)
+                elif argument.shape == "(N)":
+                    default = [default] * len(x["score_chosen"])
+                given = x if default is None else x | {argument.name: default}
+                without, made = (rounded(family.formula(prepared(family, inputs),
+                                                        group.convention)) for inputs in (x, given))
+                if departs(made, without, 1e-14, 1e-14):
+                    found.add(argument.name)
+    return found
+
+
+@pytest.mark.parametrize("function", FAMILIES)
+def test_an_optional_argument_left_out_has_its_default(function):
+    assert other_than_left_out(FAMILIES[function]) == set()
+
+
+def test_a_wrong_default_is_noticed():
+    def changed(family, name, default):
+        return replace(family, arguments=tuple(
+            replace(a, default=default) if a.name == name else a for a in family.arguments))
+    for function, name, wrong in (("entropy", "temperature", 2.0), ("entropy", "count", "R"),
+                                  ("bradley_terry_loss", "margin", 1.0),
+                                  ("aggregate_loss", "length", 1.0)):
+        assert other_than_left_out(changed(FAMILIES[function], name, wrong)) == {name}
 
 
 # --- its derivatives -----------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 written as training code is matches everywhere."""
 
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from minirlhf import cli
+from minirlhf.conformance import adapters
 from minirlhf.conformance.vectors import functions, load
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nothing to compare with")
@@ -25,6 +27,14 @@ def test_an_adapter_in_pytorch_matches_everywhere(flags, capsys):
     assert set(found) == OURS
     differentiated = {name for name in OURS if any(a.differentiated for a in load(name).arguments)}
     assert {name for name, one in found.items() if one["gradients"]} == differentiated
+
+
+def test_the_example_in_the_docstring_of_adapters_matches(tmp_path, capsys):
+    source = textwrap.dedent(adapters.__doc__.split("module, whose functions have the names of the "
+                                                    "vector files.\n")[1].split("What it does")[0])
+    (tmp_path / "adapter.py").write_text(source, encoding="utf-8")
+    assert cli.main(["verify", str(tmp_path / "adapter.py")]) == 0
+    assert "sft_loss" in capsys.readouterr().out
 
 
 def test_it_is_identified_as_this_package(capsys):
