@@ -85,9 +85,7 @@ def numbers_on_host(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     the rows hold, all come over in one transfer.
     """
     there = [x for row in rows for x in row.values() if array_module(x) is not np]
-    if not there:
-        return [{name: float(x) for name, x in row.items()} for row in rows]
-    fetched = iter(to_host(array_module(*there).stack(there)).tolist())
+    fetched = iter(to_host(array_module(*there).stack(there)).tolist() if there else ())
     return [{name: float(x) if array_module(x) is np else next(fetched)
              for name, x in row.items()} for row in rows]
 

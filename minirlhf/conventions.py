@@ -9,7 +9,7 @@ replayed, now and later.  Seed, number and models determine it.  Nothing of the 
 touched.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +122,7 @@ def make_batch(run: Run, number: int, prompts: int, group_size: int) -> Saved:
     rollout = collect(models, run.model, asked, config.max_new, rng=rng,
                       temperature=config.temperature)
     logprobs = response_measured(run, models.policy, rollout)          # at the pads too
-    rollout = Rollout(rollout.sequences, rollout.sequence_mask, rollout.mask, logprobs,
-                      rollout.ref_logprobs, rollout.values, rollout.scores)
+    rollout = replace(rollout, logprobs=logprobs)
     first = Saved(rollout, logprobs, group_size)
     moved = response_measured(run, rehearsed(run, first, models.policy), rollout)
     return Saved(rollout, moved, group_size)
