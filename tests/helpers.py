@@ -45,6 +45,11 @@ FLAGS = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --dpo.steps 2 --evaluation.samples 1 --evaluation.best-of 2""".split()
 
 
+def on_cupy(flags: list[str]) -> list[str]:
+    """A command's flags with --backend cupy, where they say numpy."""
+    return ["cupy" if word == "numpy" else word for word in flags]
+
+
 def call(*argv) -> int:
     """The exit status of a command, whether it is returned or raised."""
     try:

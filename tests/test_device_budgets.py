@@ -9,7 +9,7 @@ from math import ceil, inf
 import numpy as np
 import pytest
 from every_stage import STAGES, steps_of
-from helpers import FLAGS, call
+from helpers import FLAGS, call, on_cupy
 from models import random_model
 from rollouts import PROMPTS, four_models
 from strict import STRICT, HiddenTransfer, counting, forbidden, playing_cupy
@@ -81,7 +81,7 @@ def test_a_run_fetches_the_numbers_of_ten_steps_at_once(tmp_path, monkeypatch):
         waits.append(spent.syncs)
 
     monkeypatch.setattr(Run, "follow", counted)
-    flags = ["cupy" if word == "numpy" else word for word in FLAGS]
+    flags = on_cupy(FLAGS)
     with playing_cupy():
         assert call("pretrain", "--name", "toy", "--out", str(tmp_path), *flags,
                     "--pretraining.steps", "23") == 0

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import FLAGS, call
+from helpers import FLAGS, call, on_cupy
 from strict import playing_cupy
 
 from minirlhf import checkpoint, commands, continuing, files, pipeline
@@ -30,7 +30,7 @@ KINDS = {
     "RLOO, two rounds": [*TINY, "--algorithm", "rloo", "--rounds", "2"],
     "PPO, two rounds, a baseline": [*TINY, "--rounds", "2", "--baselines", "dpo"],
     # whose steps wait to be logged until some have gathered
-    "PPO on a device": ["cupy" if word == "numpy" else word for word in SMALL],
+    "PPO on a device": on_cupy(SMALL),
 }
 
 

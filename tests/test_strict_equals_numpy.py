@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from every_stage import STAGES, steps_of
 from gradcheck import random_cotangent
-from helpers import FLAGS, assert_same, call
+from helpers import FLAGS, assert_same, call, on_cupy
 from rollouts import four_models
 from runs import contents
 from strict import STRICT, playing_cupy, xp
@@ -88,6 +88,6 @@ def test_whole_runs_of_all_algorithms_from_the_base_to_the_report(tmp_path):
 def test_a_run_on_the_double_says_so(tmp_path):
     """Not to be taken for a run on a GPU."""
     with playing_cupy():
-        flags = ["cupy" if flag == "numpy" else flag for flag in FLAGS]
+        flags = on_cupy(FLAGS)
         assert call("run", "--name", "double", "--out", str(tmp_path), *flags) == 0
     assert "a double of CuPy" in (tmp_path / "double" / "environment.json").read_text()

@@ -10,7 +10,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from helpers import FLAGS, call
+from helpers import FLAGS, call, on_cupy
 from strict import LEDGER, playing_cupy
 from strict.phantom import asked_the_device, phantom
 from strict.surface import (
@@ -69,7 +69,7 @@ def used(tmp_path_factory):
     """(kind, name, keywords) of everything that whole runs ask of CuPy, by the double's log."""
     folder = tmp_path_factory.mktemp("used")
     LEDGER.used.clear()
-    flags = ["cupy" if flag == "numpy" else flag for flag in FLAGS]
+    flags = on_cupy(FLAGS)
     with playing_cupy():
         for algorithm in ("ppo", "grpo", "rloo"):
             assert call("run", "--name", algorithm, "--out", str(folder), *flags, "--algorithm",
