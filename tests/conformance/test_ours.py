@@ -5,11 +5,9 @@ The expected results come from the witness, which knows nothing of the functions
 
 import numpy as np
 import pytest
-from helpers import host
+from vector_files import faults
 
-from minirlhf import clipped_surrogate, dpo, gae, group_advantage, kl_penalty, ops, tokens
-from minirlhf.arrays import NUMPY
-from minirlhf.autograd import value, value_and_grad
+from minirlhf import clipped_surrogate, dpo, gae, group_advantage, kl_penalty, tokens
 from minirlhf.conformance import ours
 from minirlhf.conformance.vectors import departs, functions, load
 
@@ -18,55 +16,6 @@ OURS = {name: getattr(ours, name) for name in ours.__all__}
 PLAIN = [name for name, function in OURS.items() if function.__module__ != ours.__name__]
 CASES = [(name, group, test) for name in functions() for group in load(name).groups if group.core
          for test in group.tests]
-
-
-def in_precision(x, dtype):
-    """Arrays of floats in another precision; everything else as it is."""
-    if isinstance(x, dict):
-        return {name: in_precision(inner, dtype) for name, inner in x.items()}
-    return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
-
-
-def moved(x, backend):
-    """Arrays on the backend; everything else as it is."""
-    if isinstance(x, dict):
-        return {name: moved(inner, backend) for name, inner in x.items()}
-    return backend.asarray(x) if isinstance(x, np.ndarray) else x
-
-
-def on_host(x):
-    if isinstance(x, dict):
-        return {name: on_host(inner) for name, inner in x.items()}
-    return host(value(x))
-
-
-def outcome(function, file, group, test, dtype="float64", backend=NUMPY):
-    """(values, gradients) by name; gradients through the autograd engine, None if not wanted."""
-    inputs = moved(in_precision(file.call(group, test), dtype), backend)
-
-    def named(out):
-        out = out if isinstance(out, tuple) else (out,)
-        return dict(zip([result.name for result in file.results], out, strict=True))
-    values = named(function(**inputs))
-    if test.expected.gradients is None:
-        return values, None
-    weights = moved(in_precision(test.expected.cotangent, dtype), backend)
-
-    def weighted(params):
-        out = named(function(**(inputs | params)))
-        if weights is None:
-            (loss,) = out.values()
-            return loss
-        return sum((ops.sum(out[name] * weights[name]) for name in out), start=0.0)
-    params = {name: inputs[name] for name in test.expected.gradients}
-    return values, value_and_grad(weighted)(params)[1]
-
-
-def faults(function, file, group, test, tolerance, dtype="float64", backend=NUMPY):
-    values, gradients = outcome(function, file, group, test, dtype, backend)
-    parts = [(values, test.expected.values), (gradients or {}, test.expected.gradients or {})]
-    return [name for got, wanted in parts for name in wanted
-            if departs(on_host(got[name]), wanted[name], tolerance)]
 
 
 def test_every_file_with_a_core_group_is_answered_by_a_function_of_ours():

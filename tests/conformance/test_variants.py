@@ -8,52 +8,21 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from vector_files import faults
 
-from minirlhf import ops
-from minirlhf.autograd import value_and_grad
 from minirlhf.conformance.variants import ANSWERS, FORMULAS, formula
-from minirlhf.conformance.vectors import departs, functions, load
+from minirlhf.conformance.vectors import functions, load
 
 GROUPS = [(name, group) for name in functions() for group in load(name).groups]
 every_group = pytest.mark.parametrize("name, group", GROUPS,
                                       ids=[f"{name}-{group.name}" for name, group in GROUPS])
 
 
-def outcome(function, file, group, test):
-    """(values, gradients) by name; gradients through the autograd engine, {} if not wanted."""
-    inputs = file.call(group, test)
-
-    def named(out):
-        out = out if isinstance(out, tuple) else (out,)
-        return dict(zip([result.name for result in file.results], out, strict=True))
-    values = named(function(**inputs))
-    if test.expected.gradients is None:
-        return values, {}
-    weights = test.expected.cotangent
-
-    def weighted(params):
-        out = named(function(**(inputs | params)))
-        if weights is None:
-            (loss,) = out.values()
-            return loss
-        return sum((ops.sum(out[name] * weights[name]) for name in out), start=0.0)
-    params = {name: inputs[name] for name in test.expected.gradients}
-    return values, value_and_grad(weighted)(params)[1]
-
-
-def faults(function, file, group, test):
-    values, gradients = outcome(function, file, group, test)
-    return [f"{test.id}: {name}"
-            for got, wanted in ((values, test.expected.values),
-                                (gradients, test.expected.gradients or {}))
-            for name in wanted if departs(got[name], wanted[name], test.tolerance)]
-
-
 def wrong(name, group, parameters):
     """What a formula under some answers gets wrong of a group's tests."""
     with np.errstate(all="ignore"):
-        return [fault for test in group.tests
-                for fault in faults(formula(name, parameters), load(name), group, test)]
+        return [f"{test.id}: {fault}" for test in group.tests for fault in faults(
+            formula(name, parameters), load(name), group, test, test.tolerance)]
 
 
 @every_group
