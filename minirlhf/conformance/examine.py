@@ -23,6 +23,21 @@ def takes(session: Session, file: Vectors, test: Test) -> bool:
     return bool(defined.problem) or set(test.inputs) <= set(defined.takes)
 
 
+def put(session: Session, file: Vectors, groups: tuple[Group, ...],
+        done: Callable[[], None]) -> tuple[list[Judged], list[tuple[Group, Test]]]:
+    """Put all tests of some groups to the adapter's function: the results, and the tests that it
+    cannot be given or that this precision cannot tell.  `done` is called after each."""
+    judged, left_out = [], []
+    for group in groups:
+        for test in group.tests:
+            if takes(session, file, test) and tolerance_of(test, session.float32):
+                judged.append(judge(group, test, session.ask(file, group, test), session.float32))
+            else:
+                left_out.append((group, test))
+            done()
+    return judged, left_out
+
+
 def examine(session: Session, function: str, groups: tuple[Group, ...],
             done: Callable[[], None] = lambda: None) -> Verdict:
     """Put all tests of some groups to a function of the adapter, and judge it.
@@ -33,19 +48,12 @@ def examine(session: Session, function: str, groups: tuple[Group, ...],
     """
     file = load(function)
     defined = session.functions[function]
-    judged, left_out = [], []
-    for group in groups:
-        for test in group.tests:
-            if takes(session, file, test) and tolerance_of(test, session.float32):
-                judged.append(judge(group, test, session.ask(file, group, test), session.float32))
-            else:
-                left_out.append(test)
-            done()
+    judged, left_out = put(session, file, groups, done)
     kept = best(groups, judged, own_choices(file, defined.takes), session.float32)
     judged = tuple(case for case in judged if case.group in kept)
     slopes = any(case.test.expected.gradients and not case.reply.problem for case in judged)
     return Verdict(function, kept, judged,
-                   tuple(test for test in left_out if any(test in g.tests for g in kept)),
+                   tuple(test for group, test in left_out if group in kept),
                    defined.gradients if slopes else None,
                    likenesses(judged, session.float32), defined.takes)
 

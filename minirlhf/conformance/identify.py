@@ -25,10 +25,10 @@ from minirlhf.conformance.evidence import (
     unique,
     weighed,
 )
-from minirlhf.conformance.examine import best, likenesses, own_choices, takes
+from minirlhf.conformance.examine import best, likenesses, own_choices, put
 from minirlhf.conformance.runner import Session
 from minirlhf.conformance.vectors import Group, Test, Vectors, load
-from minirlhf.conformance.verdict import Judged, Likeness, judge, size, tolerance_of
+from minirlhf.conformance.verdict import Judged, Likeness, size
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,7 @@ def identify(session: Session, function: str,
              done: Callable[[], None] = lambda: None) -> Identified:
     """Put all tests of all groups of a file to the adapter's function.  `done`: after each test."""
     file = load(function)
-    judged, unasked = [], []
-    for group in file.groups:
-        for test in group.tests:
-            if takes(session, file, test) and tolerance_of(test, session.float32):
-                judged.append(judge(group, test, session.ask(file, group, test), session.float32))
-            else:
-                unasked.append((group, test))
-            done()
+    judged, unasked = put(session, file, file.groups, done)
     return read(file, judged, unasked, session.functions[function].takes, session.float32)
 
 
