@@ -42,14 +42,14 @@ def test_an_optimizer_step_neither_waits_nor_uploads(stage, monkeypatch):
 
 
 def test_a_step_that_looks_at_its_loss_is_found_out(monkeypatch):
-    def curious(loss, params, *args):
-        value, grads = value_and_grad(loss)(params, *args)
+    def curious(loss, params, parts):
+        value, grads = value_and_grad(loss)(params, *parts[0])
         assert float(value) < 1e9
         return value, grads
 
-    def watched(loss, params, state, lr, max_grad_norm, *args):
+    def watched(loss, params, state, lr, max_grad_norm, parts):
         with forbidden():
-            return curious(loss, params, *args)
+            return curious(loss, params, parts)
 
     monkeypatch.setattr(pretraining, "update", watched)
     with pytest.raises(HiddenTransfer, match="float"):
