@@ -96,7 +96,7 @@ EDITS: dict[str, tuple[str, list[tuple[str, str]], str]] = {
     "a power of a lone number": ("gae.py", [
         ("centered / xp.sqrt((centered * centered).sum() / n + 1e-8)",
          "centered * ((centered * centered).sum() / n + 1e-8) ** -0.5")],
-        "Arrays are not equal"),
+        "At index 1 diff"),
     "an upload in the step": ("stages/training.py", [
         ("    grads, norm = clip", "    grads.flat *= type(grads.flat)(np.float32(1)) if 0 else "
          "array_module(value).asarray(np.ones(1, grads.flat.dtype))\n    grads, norm = clip"),
