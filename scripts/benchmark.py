@@ -45,7 +45,10 @@ except ValueError as problem:
     parser.error(str(problem))
 
 results = {} if args.quick else read(data)
-under = conditions(effort, wanted) if wanted else {}
+try:
+    under = conditions(effort, wanted) if wanted else {}
+except RuntimeError as problem:
+    sys.exit(f"benchmark.py: {problem}")
 for name in tqdm(wanted, desc="rows"):
     results[name] = {"conditions": under} | rows.measured(table[name], effort)
     if not args.quick:

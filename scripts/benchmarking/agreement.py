@@ -8,7 +8,7 @@ from minirlhf.transformer import ModelConfig, logits
 
 TOLERANCE = 1e-3                # of a loss after some steps, relative
 TIE = 1e-4                      # logits that lie so near take turns in float32
-TIED = "a tie"
+TIED = "no figure: two tokens tie"
 
 
 def losses(ours: float, theirs: float) -> str | None:

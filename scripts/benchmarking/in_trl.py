@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import torch
+import transformers
 import trl
 from benchmarking import tasks
 from datasets import Dataset
@@ -102,4 +103,5 @@ def ppo(task: dict):
 
 
 def versions() -> dict[str, str]:
-    return {"TRL": trl.__version__, "TRL's PyTorch": torch.__version__}
+    return {"TRL": trl.__version__, "its PyTorch": torch.__version__,
+            "its transformers": transformers.__version__}

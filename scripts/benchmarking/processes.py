@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -90,7 +91,8 @@ class Worker:
         return Task(self, name)
 
     def close(self) -> None:
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):                  # what nobody there will read
+            self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What the benchmark times on PyTorch's side is the same model, and the same mathematics, as ours."""
+"""What the benchmark times on PyTorch's side is our model, and our mathematics."""
 
 import sys
 from dataclasses import asdict
