@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "minirlhf"
 
 ROWS = [                                            # from the machine up to the doors
     ["arrays", "files"],
+    ["host"],
     ["environment"],
     ["parameters"],
     ["checkpoint"],

@@ -18,7 +18,7 @@ from minirlhf.clipped_surrogate import clipped_surrogate_loss
 from minirlhf.kl_penalty import adaptive_beta, kl_estimate, penalized_objective
 from minirlhf.ops import masked_mean
 from minirlhf.rollout import Rollout, measured_logprobs, response_logprobs
-from minirlhf.stages.training import require_positive
+from minirlhf.stages.training import require_positive, shards_of
 from minirlhf.transformer import ModelConfig
 
 
@@ -92,17 +92,25 @@ def policy_loss(params, model: ModelConfig, batch: Rollout, advantages: Array, c
 
 
 def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
-                rng: np.random.Generator) -> Iterator[tuple[Array, int]]:
-    """(row numbers, response tokens) of each minibatch: every epoch a new order, cut into equal
-    parts.
+                rng: np.random.Generator,
+                shards: int = 1) -> Iterator[tuple[list[tuple[Array, int]], int]]:
+    """The minibatches: every epoch a new order, cut into equal parts.
 
+    Each comes as its shards, (row numbers, longest response) pairs, and its response tokens.
     lengths (B,): of the responses, on the host, so that nobody waits for a device to count.  All
     row numbers are uploaded at once.
     """
-    orders = np.concatenate([rng.permutation(config.batch_size).reshape(config.minibatches, -1)
-                             for _ in range(config.epochs)])
-    counts = lengths[orders].sum(axis=1).tolist()
-    yield from zip(array_module(rollout.mask).asarray(orders), counts, strict=True)
+    prompt = rollout.sequences.shape[1] - rollout.mask.shape[1]
+    batches = np.concatenate([rng.permutation(config.batch_size).reshape(config.minibatches, -1)
+                              for _ in range(config.epochs)])
+    parts = [[rows[part] for part in shards_of(prompt + lengths[rows], shards)]
+             for rows in batches]
+    uploaded = array_module(rollout.mask).asarray(np.stack([*map(np.concatenate, parts)]))
+    for rows, shards_here in zip(uploaded, parts, strict=True):
+        ends = np.cumsum([len(part) for part in shards_here]).tolist()
+        yield ([(rows[end - len(part):end], int(lengths[part].max()))
+                for part, end in zip(shards_here, ends, strict=True)],
+               int(lengths[np.concatenate(shards_here)].sum()))
 
 
 def next_beta(beta: float, kl: float, config: PPOConfig) -> float:

@@ -1,0 +1,109 @@
+"""The host: its memory, its cache and its cores.
+
+On a CPU the formulas of `ops.py` are bound by how often numbers travel between the processor and
+its memory, and NumPy's elementwise functions use one core.  Three remedies, none of which a formula
+has to know about:
+
+    keep_freed_memory    temporary arrays find memory that is already there
+    blocks               many passes over a long vector are made a cache-full at a time
+    in_parallel          the parts of a batch are computed on several cores
+
+A part of a batch is a *shard*.  How many there are is a setting, since it decides in which order
+numbers are summed; on how many cores they are computed is not, and changes no bit.
+
+Programs call `make_ready` once when they start; importing the package changes nothing.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from minirlhf.arrays import Array, array_module
+
+BLOCK = 2**16                            # numbers: of float32 256 KiB, a few of which fit an L2
+
+
+def make_ready() -> None:
+    """Keep freed memory, and give every core a worker of its own."""
+    keep_freed_memory()
+    use_cores()
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+def keep_freed_memory() -> None:
+    """Tell the C library to keep the memory this process frees (glibc only; else nothing).
+
+    By default glibc hands every large temporary array back to the kernel, which then clears its
+    pages again for the next one: thousands of page faults in each training step.  All threads
+    share one heap, since glibc takes an empty heap of a thread apart whatever it is told.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8           # names in malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, 1 << 25)        # the largest that glibc accepts: 32 MiB
+        libc.mallopt(m_trim_threshold, 1 << 30)
+        libc.mallopt(m_arena_max, 1)
+    except (OSError, AttributeError):                              # another C library
+        pass
+
+
+# --- cache ---------------------------------------------------------------------------------------
+
+def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """The same rows of several arrays of one shape, a cache-full at a time.
+
+    For formulas of many passes that compute each number by itself: their result does not depend on
+    the size of the blocks.  Only NumPy needs them; a device is given everything at once.
+    """
+    first = arrays[0]
+    if array_module(first) is not np or first.size <= BLOCK:
+        yield arrays
+        return
+    step = max(1, BLOCK * len(first) // first.size)
+    for start in range(0, len(first), step):
+        yield tuple(a[start:start + step] for a in arrays)
+
+
+# --- cores ---------------------------------------------------------------------------------------
+
+_workers: ThreadPoolExecutor | None = None
+
+
+def use_cores() -> int:
+    """One worker for each core that BLAS would use, and one core for BLAS within each of them.
+
+    Matrix products then share the cores by shards, as everything else does; NumPy lets other
+    threads run while it computes.  How many cores there are is what BLAS was granted, so that
+    OPENBLAS_NUM_THREADS=1 means one.  Where NumPy has another BLAS than OpenBLAS, nothing changes
+    and BLAS goes on using the cores.  Returns the number of workers.
+    """
+    global _workers
+    blas = ctypes.CDLL(np._core._multiarray_umath.__file__)        # finds what NumPy is linked to
+    for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+        try:
+            get, put = (getattr(blas, name.format(way)) for way in ("get", "set"))
+        except AttributeError:                                     # not this BLAS
+            continue
+        cores = get()
+        if cores > 1:
+            put(1)
+            _workers = ThreadPoolExecutor(cores, thread_name_prefix="shard")
+        return cores
+    return 1
+
+
+def in_parallel(function: Callable[[Any], Any], parts: Sequence) -> Iterator:
+    """function(part) of each part, in their order, computed on the workers if there are any.
+
+    Not to be called within itself: the workers would wait for each other.
+    """
+    if _workers is None or len(parts) == 1:
+        return map(function, parts)
+    return _workers.map(function, parts)
