@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from benchmarking import tasks
 
-from minirlhf import host
+from minirlhf.host import make_ready
 from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import copy
 from minirlhf.rollout import Models
@@ -19,12 +19,11 @@ from minirlhf.transformer import load
 
 def step(task: dict):
     """A step of pretraining on one batch; returns its loss."""
-    host.make_ready()
+    make_ready()
     params, config = load(Path(task["folder"], "policy"))
     state, tokens = adamw_state(params), tasks.batch(task)
     count = tokens[:, 1:].size
-    parts = [(config, tokens[rows], count)
-             for rows in host.split(len(tokens), task["shards"])]
+    parts = [(config, part, count) for part in np.array_split(tokens, task["shards"]) if len(part)]
 
     def once():
         loss, _ = update(next_token_loss, params, state, tasks.LR, tasks.MAX_GRAD_NORM, parts)
@@ -34,19 +33,18 @@ def step(task: dict):
 
 def rollout(task: dict):
     """Greedy replies to a batch of prompts; returns their tokens."""
-    host.make_ready()
+    make_ready()
     params, config = load(Path(task["folder"], "policy"))
     prompts, rng = tasks.prompts(task).tolist(), np.random.default_rng(0)
 
     def once():
-        return sample(params, config, prompts, tasks.ROLLOUT_NEW, rng=rng, temperature=0,
-                      shards=task["shards"]).tokens
+        return sample(params, config, prompts, tasks.ROLLOUT_NEW, rng=rng, temperature=0).tokens
     return once
 
 
 def ppo(task: dict):
     """A step of the PPO stage; returns how many updates it made, and how long replies were."""
-    host.make_ready()
+    make_ready()
     policy, model = load(Path(task["folder"], "policy"))
     critic, _ = load(Path(task["folder"], "value"))
     models = Models(policy, critic, reward=copy(critic), reference=copy(policy))
