@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minirlhf.arrays import Backend
+from minirlhf.host import openblas
 
 DECISIVE = ("python", "numpy", "blas", "blas kernel", "blas threads", "processor", "backend",
             "device")                     # what may change bits
@@ -48,27 +49,8 @@ def blas() -> dict[str, str]:
     """NumPy's BLAS library; for OpenBLAS also the kernels that it chose and its threads."""
     built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     found = {"blas": f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()}
-    library = openblas()
-    if library is not None:
-        kernel, threads = library
-        found |= {"blas kernel": kernel, "blas threads": str(threads)}
+    kernel, threads = openblas("get_corename"), openblas("get_num_threads")
+    if kernel and threads:
+        kernel.restype = ctypes.c_char_p
+        found |= {"blas kernel": kernel().decode(), "blas threads": str(threads())}
     return found
-
-
-def openblas() -> tuple[str, int] | None:
-    """(kernel, threads) of the OpenBLAS that NumPy's wheels bring along; None without one."""
-    site = Path(np.__file__).parent
-    for path in (*site.parent.glob("numpy.libs/*openblas*"), *site.glob(".dylibs/*openblas*")):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:
-            continue
-        for before, after in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
-            try:
-                corename = getattr(library, f"{before}openblas_get_corename{after}")
-                threads = getattr(library, f"{before}openblas_get_num_threads{after}")
-            except AttributeError:
-                continue
-            corename.restype = ctypes.c_char_p
-            return corename().decode(), threads()
-    return None

@@ -18,6 +18,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,22 +82,33 @@ def use_cores() -> int:
 
     Matrix products then share the cores by shards, as everything else does; NumPy lets other
     threads run while it computes.  How many cores there are is what BLAS was granted, so that
-    OPENBLAS_NUM_THREADS=1 means one.  Where NumPy has another BLAS than OpenBLAS, nothing changes
-    and BLAS goes on using the cores.  Returns the number of workers.
+    OPENBLAS_NUM_THREADS=1 means one.  With another BLAS than that of NumPy's wheels nothing
+    changes, and BLAS goes on using the cores.  Returns the number of workers.
     """
     global _workers
-    blas = ctypes.CDLL(np._core._multiarray_umath.__file__)        # finds what NumPy is linked to
-    for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+    granted, limit = openblas("get_num_threads"), openblas("set_num_threads")
+    if granted is None or limit is None:
+        return 1
+    cores = granted()
+    if cores > 1:
+        limit(1)
+        _workers = ThreadPoolExecutor(cores, thread_name_prefix="shard")
+    return cores
+
+
+def openblas(name: str) -> Callable | None:
+    """The function openblas_`name` of the OpenBLAS that NumPy's wheels bring; None without one."""
+    site = Path(np.__file__).parent
+    for path in (*site.parent.glob("numpy.libs/*openblas*"), *site.glob(".dylibs/*openblas*")):
         try:
-            get, put = (getattr(blas, name.format(way)) for way in ("get", "set"))
-        except AttributeError:                                     # not this BLAS
+            library = ctypes.CDLL(str(path))
+        except OSError:
             continue
-        cores = get()
-        if cores > 1:
-            put(1)
-            _workers = ThreadPoolExecutor(cores, thread_name_prefix="shard")
-        return cores
-    return 1
+        for before, after in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+            function = getattr(library, f"{before}openblas_{name}{after}", None)
+            if function is not None:
+                return function
+    return None
 
 
 def in_parallel(function: Callable[[Any], Any], parts: Sequence) -> Iterator:

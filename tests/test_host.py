@@ -1,0 +1,116 @@
+"""Laws of the host: memory that is kept, blocks that fit the cache, workers on the cores."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers import assert_same
+from hypothesis import given
+from hypothesis import strategies as st
+from strict import STRICT
+
+from minirlhf import host
+from minirlhf.host import blocks, in_parallel
+
+GLIBC = pytest.mark.skipif(not sys.platform.startswith("linux") or not os.confstr(
+    "CS_GNU_LIBC_VERSION"), reason="only glibc gives memory back like this")
+
+
+def printed_by(program: str, **environment: str) -> list[str]:
+    """The words that a program prints in a process of its own, where settings of the host end."""
+    ran = subprocess.run([sys.executable, "-c", program], env=os.environ | environment,
+                         capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+FAULTS = """
+import resource, threading
+import numpy as np
+from minirlhf.host import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+def work():
+    for _ in range(3):
+        a = np.ones(2**20); b = a + 1; c = b * a; del a, b, c
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=work); thread.start(); thread.join(); work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(); faults()
+print(faults())
+"""
+
+
+@GLIBC
+def test_freed_memory_is_kept_for_the_next_array_in_every_thread():
+    """18 arrays of 8 MiB are 36864 pages of 4 KiB."""
+    [without], [kept] = (printed_by(FAULTS.format(keep=keep)) for keep in (False, True))
+    assert int(without) > 5_000
+    assert int(kept) < 500
+
+
+# --- cache ---------------------------------------------------------------------------------------
+
+@given(rows=st.integers(0, 50), columns=st.integers(0, 5), size=st.integers(1, 40))
+def test_blocks_are_views_that_cover_every_row_once_and_in_order(rows, columns, size):
+    shape = (rows, columns) if columns else (rows,)
+    a, b = np.arange(np.prod(shape)).reshape(shape), np.zeros(shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "BLOCK", size)
+        parts = list(blocks(a, b))
+    assert_same(np.concatenate([x for x, _ in parts]), a)
+    for x, y in parts:
+        assert x.shape == y.shape and x.size <= max(size, columns)
+        y += x
+    assert_same(b, a.astype(float))
+
+
+def test_a_device_is_given_everything_at_once():
+    a = STRICT.asarray(np.zeros((100, 3)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "BLOCK", 6)
+        assert [x.shape for (x,) in blocks(a)] == [(100, 3)]
+
+
+# --- cores ---------------------------------------------------------------------------------------
+
+@pytest.fixture
+def three_workers(monkeypatch):
+    with ThreadPoolExecutor(3) as pool:
+        monkeypatch.setattr(host, "_workers", pool)
+        yield
+
+
+def test_results_come_in_the_order_of_the_parts(three_workers):
+    assert list(in_parallel(lambda n: n * n, range(20))) == [n * n for n in range(20)]
+
+
+def test_a_part_that_fails_fails_the_whole(three_workers):
+    with pytest.raises(ZeroDivisionError):
+        list(in_parallel(lambda n: 1 / n, [1, 0, 2]))
+
+
+CORES = """
+import ctypes, threading
+import numpy as np
+from minirlhf import host
+print(host.use_cores(), host.use_cores(), host._workers is not None)
+"""
+
+
+def test_one_core_for_blas_is_one_core_for_all():
+    assert printed_by(CORES, OPENBLAS_NUM_THREADS="1") == ["1", "1", "False"]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2 or "openblas" not in str(
+    np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("name", "")),
+    reason="wants two cores and OpenBLAS")
+def test_every_core_that_blas_had_gets_a_worker_and_blas_keeps_one():
+    """Asked again, BLAS has one core left; the workers stay."""
+    assert printed_by(CORES, OPENBLAS_NUM_THREADS="2") == ["2", "1", "True"]
