@@ -424,6 +424,11 @@ def test_conditions_are_told_once_where_all_rows_share_them():
     assert "Rows `step-tiny`:" in told and "Rows `step-small`:" in told and "Another" in told
 
 
+def test_rows_stand_in_their_order_whenever_they_were_measured():
+    text = made({"step-small": STEP, "step-tiny": STEP})
+    assert text.index("| tiny | 100 ms") < text.index("| small | 100 ms")
+
+
 def test_what_is_written_by_hand_stands_at_the_end(tmp_path):
     (tmp_path / "remarks.md").write_text("## What helped\n\nThis.\n")
     text = pages.page({}, ["run"], remarks=tmp_path / "remarks.md")

@@ -51,10 +51,10 @@ def conditions(effort: Effort, rows: Sequence[str]) -> dict:
 
 
 def mkl(program: str, threads: int) -> list[str]:
-    """What the MKL inside of PyTorch says of itself: version, and the kernels that it chose."""
+    """What the MKL inside of PyTorch says of itself: its version, and the kernels that it chose."""
     ran = subprocess.run([program, "-c", MKL], capture_output=True, text=True, encoding="utf-8",
                          env=surroundings(threads) | {"MKL_VERBOSE": "1"})
     lines = [line for line in ran.stdout.splitlines() if line.startswith("MKL_VERBOSE")]
-    return [line.removeprefix("MKL_VERBOSE ") for line in lines[:1]]
+    return [line.removeprefix("MKL_VERBOSE ").partition(", Lnx")[0] for line in lines[:1]]
 
 

@@ -66,8 +66,8 @@ recomputed, saved or shown, and all rows in one micro-batch.  It does as many up
 rows, but is another program: one AdamW for both models, no clipping by norm, other logged numbers.
 """
 MEMORY = """\
-The most that a process has held after 20 training steps: of it, *own* is what came after the
-imports, which are the libraries' and not the model's.
+The most that a process has held after 20 training steps.  *Own* leaves out what it held after the
+imports; what libraries load only when they are first used is still in it.
 """
 FAULTS = """\
 Minor page faults in a steady training step: memory that the process was given anew.
@@ -85,7 +85,8 @@ the first one's with the start of the process.
 
 def page(results: dict, names: Sequence[str], remarks: Path = REMARKS) -> str:
     """`results` is what docs/performance.json holds: {row: its results, or a problem}; `names` are
-    all rows that there are."""
+    all rows that there are, in order."""
+    results = {name: results[name] for name in names if name in results}
     ran = {name: found for name, found in results.items() if "problem" not in found}
     parts = [HEAD, "## The machine\n", MACHINE, tables.machines(results)]
     for title, prose, table in (
