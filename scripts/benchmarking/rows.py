@@ -181,7 +181,8 @@ def rows(quick: bool) -> dict[str, Callable[[Effort], dict]]:
               for name in some}
     found |= {f"growth-{axis}": lambda effort, axis=axis: growth(effort, some[small], axis)
               for axis in (["batch"] if quick else AXES)}
-    return found | {"run": lambda effort: whole_run(effort.threads, effort.quick)}
+    return found | {"run": lambda effort: whole_run(effort.threads, effort.shards,
+                                                         effort.quick)}
 
 
 def named(words: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -25,12 +25,13 @@ QUICK = """--quick --backend numpy --model.channels 8 --model.heads 2 --model.la
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def whole_run(threads: int, quick: bool) -> dict:
+def whole_run(threads: int, shards: int, quick: bool) -> dict:
     """{"stages": {name: seconds}, "seconds" of it all, "peak" bytes}.
 
     Raises RuntimeError with the last line of what a run said that failed.
     """
     command = [sys.executable, "-m", "minirlhf.cli", "run", "--name", "timed",
+               "--shards", str(shards),
                *(QUICK if quick else ["--backend", "numpy"])]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with TemporaryDirectory() as folder, TemporaryFile() as said:
