@@ -143,9 +143,6 @@ def faults(found: dict) -> str:
                           for who in names)) for size, one in found.items()])
 
 
-AXES = {"batch": "rows B", "tokens": "tokens T", "channels": "width C", "layers": "layers L"}
-
-
 def growths(found: dict) -> str:
     body = []
     for axis, one in found.items():
