@@ -113,11 +113,12 @@ def openblas(name: str) -> Callable | None:
     return None
 
 
-def in_parallel(function: Callable[[Any], Any], parts: Sequence) -> Iterator:
+def in_parallel(function: Callable[[Any], Any], parts: Sequence, like: Array) -> Iterator:
     """function(part) of each part, in their order, computed on the workers if there are any.
 
-    Not to be called within itself: the workers would wait for each other.
+    like: an array of the library that computes.  A device is one, and gets part after part.  Not to
+    be called within itself: the workers would wait for each other.
     """
-    if _workers is None or len(parts) == 1:
+    if _workers is None or len(parts) == 1 or array_module(like) is not np:
         return map(function, parts)
     return _workers.map(function, parts)
