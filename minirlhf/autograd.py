@@ -135,8 +135,7 @@ def value_and_grad(loss: Callable) -> Callable[..., tuple[Array, Tree]]:
             raise ValueError(f"the loss must be a scalar, got shape {y.shape}; "
                              "sum it or take its mean")
         grads = zeros_like(params)
-        xp = array_module(*(grads.flat,) if isinstance(grads, Parameters) else
-                          (leaf for _, leaf in leaves(grads)))
+        xp = array_module(*(leaf for _, leaf in leaves(grads)))
         result = xp.asarray(value(y))
         gradients = pull_back(y, xp.ones_like(result)) if isinstance(y, Tensor) else {}
 

@@ -15,6 +15,7 @@ Programs call `make_ready` once when they start; importing the package changes n
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,11 @@ BLOCK = 2**16                            # numbers: of float32 256 KiB, a few of
 
 
 def make_ready() -> None:
-    """Keep freed memory, and give every core a worker of its own."""
+    """Keep freed memory, and give every core a worker of its own.
+
+    For a program that trains.  It holds for all of the process, where other users of NumPy then
+    find its products on one core.
+    """
     keep_freed_memory()
     use_cores()
 
@@ -79,23 +84,30 @@ def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 _workers: ThreadPoolExecutor | None = None
 
 
-def use_cores() -> int:
+def use_cores() -> None:
     """One worker for each core that BLAS would use, and one core for BLAS within each of them.
 
     Matrix products then share the cores by shards, as everything else does; NumPy lets other
     threads run while it computes.  How many cores there are is what BLAS was granted, so that
-    OPENBLAS_NUM_THREADS=1 means one.  With another BLAS than that of NumPy's wheels nothing
-    changes, and BLAS goes on using the cores.  Returns the number of workers.
+    OPENBLAS_NUM_THREADS=1 means one.  With another BLAS than the OpenBLAS of NumPy's wheels there
+    are no workers: BLAS goes on using the cores, and shards follow each other.
     """
     global _workers
     granted, limit = openblas("get_num_threads"), openblas("set_num_threads")
-    if granted is None or limit is None:
-        return 1
-    cores = granted()
-    if cores > 1:
-        limit(1)
-        _workers = ThreadPoolExecutor(cores, thread_name_prefix="shard")
-    return cores
+    if granted is None or limit is None or granted() == 1:
+        return
+    _workers = ThreadPoolExecutor(granted(), thread_name_prefix="shard")
+    limit(1)
+
+
+def _forget_workers() -> None:
+    """In a process that was forked: threads stay behind, and their work would never be done."""
+    global _workers
+    _workers = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def openblas(name: str) -> Callable | None:

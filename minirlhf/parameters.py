@@ -112,7 +112,7 @@ def scaled(tree: Tree, factor: Array) -> Tree:
     """A tree of its own, every entry multiplied by one number."""
     if isinstance(tree, Parameters):
         return laid_out(tree.flat * factor, tree)
-    return tree_map(lambda leaf: array_module(leaf).asarray(leaf * factor), tree)
+    return tree_map(lambda leaf: array_module(leaf).asarray(leaf * factor, dtype=leaf.dtype), tree)
 
 
 def buffers(*trees: Tree) -> Iterator[tuple[Array, ...]]:

@@ -224,7 +224,8 @@ class Step(NamedTuple):
 
 STAGES = {
     "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"),
-                     ("seed", "base", "text", "model", "pretraining", "world.corpus_words"),
+                     ("seed", "shards", "base", "text", "model", "pretraining",
+                      "world.corpus_words"),
                      ("pretraining",)),
     "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"),
                 ("sft", "world.demonstration_count", "world.habits"), ("SFT",)),

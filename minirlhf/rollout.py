@@ -24,8 +24,8 @@ from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import PAD, Tokenizer, pad_left, pad_right, strip, token_logprobs
 from minirlhf.transformer import ModelConfig, logits, scores, values
 
-NUMBERS_AT_ONCE = 2**28
-"""what logits or a cache may hold when nothing is trained: 1 GiB in float32"""
+NUMBERS_AT_ONCE = 2**26
+"""what logits or a cache may hold on each core when nothing is trained: 256 MiB in float32"""
 
 
 class Models(NamedTuple):
@@ -62,8 +62,8 @@ class Rollout:
         arrays = (getattr(self, field.name) for field in fields(self))
         return Rollout(*(None if array is None else array[rows] for array in arrays))
 
-    def part(self, rows, longest: int) -> "Rollout":
-        """Some rows, without the columns behind their longest response: less padding to compute."""
+    def part(self, rows: Array, longest: int) -> "Rollout":
+        """A shard of a minibatch: some rows, without the columns behind their longest response."""
         prompt = self.sequences.shape[1] - self.mask.shape[1]
         width = {"sequences": prompt + longest, "sequence_mask": prompt + longest}
         arrays = ((getattr(self, field.name), width.get(field.name, longest))
@@ -91,7 +91,7 @@ def rows_at_once(config: ModelConfig, length: int, most: int = 64) -> int:
     """How many rows of `length` tokens are computed together where nothing is trained.
 
     A token has V logits, and a key and a value of C numbers in each of L layers.  For a toy that
-    is nothing; 256 rows of 300 tokens of a GPT-2 with V = 50257 would be 15 GB of logits.
+    is nothing; 64 rows of 300 tokens of a GPT-2 with V = 50257 would be 4 GB of logits.
     """
     a_row = length * (config.vocab_size + 2 * config.layers * config.channels)
     return max(1, min(most, NUMBERS_AT_ONCE // a_row))
@@ -99,8 +99,8 @@ def rows_at_once(config: ModelConfig, length: int, most: int = 64) -> int:
 
 def in_pieces(function: Callable[[Array, Array], Array], config: ModelConfig, sequences: Array,
               sequence_mask: Array) -> Array:
-    """function(sequences, sequence_mask) where no gradient is wanted: a few rows at a time, which
-    spares memory, and on all cores."""
+    """function(sequences, sequence_mask) where no gradient is wanted: a few rows at a time, and on
+    every core some."""
     n = rows_at_once(config, sequences.shape[1])
     return array_module(sequences).concatenate(list(in_parallel(
         lambda i: function(sequences[i:i + n], sequence_mask[i:i + n]),

@@ -112,17 +112,39 @@ CORES = """
 import ctypes, threading
 import numpy as np
 from minirlhf import host
-print(host.use_cores(), host.use_cores(), host._workers is not None)
+for _ in range(2):
+    host.use_cores()
+    print(host._workers and host._workers._max_workers, host.openblas("get_num_threads")())
 """
 
 
 def test_one_core_for_blas_is_one_core_for_all():
-    assert printed_by(CORES, OPENBLAS_NUM_THREADS="1") == ["1", "1", "False"]
+    assert printed_by(CORES, OPENBLAS_NUM_THREADS="1") == ["None", "1"] * 2
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2 or "openblas" not in str(
     np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("name", "")),
     reason="wants two cores and OpenBLAS")
 def test_every_core_that_blas_had_gets_a_worker_and_blas_keeps_one():
-    """Asked again, BLAS has one core left; the workers stay."""
-    assert printed_by(CORES, OPENBLAS_NUM_THREADS="2") == ["2", "1", "True"]
+    """Asked again, nothing changes."""
+    assert printed_by(CORES, OPENBLAS_NUM_THREADS="2") == ["2", "1"] * 2
+
+
+FORKED = """
+import os
+import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from minirlhf import host
+host._workers = ThreadPoolExecutor(2)
+like = np.zeros(1)
+print(sum(host.in_parallel(abs, [1, 2], like)), flush=True)
+if os.fork() == 0:
+    print(sum(host.in_parallel(abs, [3, 4], like)), flush=True)
+else:
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_does_not_wait_for_workers_that_stayed_behind():
+    assert printed_by(FORKED) == ["3", "7"]

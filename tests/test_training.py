@@ -145,6 +145,12 @@ def test_an_update_writes_into_the_arrays_it_was_given(backend):
     assert_same(weights["a"], np.array([3.0, 0.0]))
 
 
+def test_an_update_on_nothing_is_refused(backend):
+    params, _ = small_problem(backend)
+    with pytest.raises(ValueError, match="at least one part"):
+        update(slope, params, adamw_state(params), 0.1, 2.5, [])
+
+
 def test_an_update_on_parts_is_the_update_on_their_sum(backend):
     params, weights = small_problem(backend)
     whole, parts = copy(params), copy(params)

@@ -16,6 +16,7 @@ import numpy as np
 
 from minirlhf.arrays import Array, array_module
 from minirlhf.dpo import dpo_loss
+from minirlhf.host import in_parallel
 from minirlhf.ops import embedding, reshape, sum, where
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
@@ -98,13 +99,14 @@ def train(params: Parameters, reference: Parameters, model: ModelConfig, groups:
     order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.DPO)
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
-        parts = []
-        for part in shards_of([groups[i].tokens for i in rows], shards):
+        def prepared(part: np.ndarray, rows=rows) -> tuple:
             *arrays, pairs = collate_responses([groups[i] for i in rows[part]], model.pad_id)
             arrays = [xp.asarray(a) for a in arrays]
-            parts.append((model, *arrays, reply_logprobs(reference, model, *arrays),
-                          {n: xp.asarray(pair) for n, pair in pairs.items()}, len(rows),
-                          config.beta))
+            return (model, *arrays, reply_logprobs(reference, model, *arrays),
+                    {n: xp.asarray(pair) for n, pair in pairs.items()}, len(rows), config.beta)
+
+        parts = list(in_parallel(prepared, shards_of([groups[i].tokens for i in rows], shards),
+                                 params.flat))
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
         loss, norm = update(preference_loss, params, state, lr, config.max_grad_norm, parts)
         yield {"loss": loss, "grad_norm": norm, "lr": lr}

@@ -135,9 +135,9 @@ def train(models: Models, model: ModelConfig,
         loss, extra = (policy_loss, ()) if group.kl == "reward" else (policy_loss_with_kl, (beta,))
         updates = []
         for parts, count in minibatches(rollout, lengths, config, rng, shards):
-            updates.append(update(loss, models.policy, state["policy"], lr, config.max_grad_norm, [
-                (model, rollout.part(rows, longest), advantages[rows, :longest], config, count,
-                 *extra) for rows, longest in parts]))
+            updates.append(update(loss, models.policy, state["policy"], lr, config.max_grad_norm,
+                                  [(model, *shard.of(rollout, advantages), config, count, *extra)
+                                   for shard in parts]))
         [numbers] = numbers_on_host([{
             **rollout_numbers(rollout, beta, int(lengths.sum())),
             **update_numbers(updates, ("policy",)),

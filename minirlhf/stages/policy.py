@@ -10,6 +10,7 @@ expected a response was, its advantage, is where the methods differ, each in a f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,12 +92,23 @@ def policy_loss(params, model: ModelConfig, batch: Rollout, advantages: Array, c
                                   config.clip_ratio, count)
 
 
-def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
-                rng: np.random.Generator,
-                shards: int = 1) -> Iterator[tuple[list[tuple[Array, int]], int]]:
-    """The minibatches: every epoch a new order, cut into equal parts.
+class Shard(NamedTuple):
+    """A part of a minibatch: numbers of rows, and the tokens of their longest response."""
 
-    Each comes as its shards, (row numbers, longest response) pairs, and its response tokens.
+    rows: Array
+    longest: int
+
+    def of(self, rollout: Rollout, *targets: Array) -> tuple:
+        """These rows of a rollout, and of its (B, R) advantages or returns."""
+        return (rollout.part(self.rows, self.longest),
+                *(target[self.rows, :self.longest] for target in targets))
+
+
+def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
+                rng: np.random.Generator, shards: int = 1) -> Iterator[tuple[list[Shard], int]]:
+    """The shards and the response tokens of each minibatch: every epoch a new order, cut into equal
+    parts.
+
     lengths (B,): of the responses, on the host, so that nobody waits for a device to count.  All
     row numbers are uploaded at once.
     """
@@ -108,7 +120,7 @@ def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
     uploaded = array_module(rollout.mask).asarray(np.stack([*map(np.concatenate, parts)]))
     for rows, own in zip(uploaded, parts, strict=True):
         ends = np.cumsum([len(part) for part in own]).tolist()
-        yield ([(rows[end - len(part):end], int(lengths[part].max()))
+        yield ([Shard(rows[end - len(part):end], int(lengths[part].max()))
                 for part, end in zip(own, ends, strict=True)],
                sum(int(lengths[part].sum()) for part in own))
 

@@ -81,15 +81,13 @@ def train(models: Models, model: ModelConfig,
                                for lr in (config.lr_policy, config.lr_value))
         updates = []
         for parts, count in minibatches(rollout, lengths, config, rng, shards):
-            batches = [(rollout.part(*part), *part) for part in parts]
+            batches = [shard.of(rollout, advantages, returns) for shard in parts]
             updates.append((
                 *update(policy_loss, models.policy, state["policy"], lr_policy,
                         config.max_grad_norm,
-                        [(model, batch, advantages[rows, :longest], config, count)
-                         for batch, rows, longest in batches]),
+                        [(model, batch, A, config, count) for batch, A, _ in batches]),
                 *update(value_loss, models.value, state["value"], lr_value, config.max_grad_norm,
-                        [(model, batch, returns[rows, :longest], config, count)
-                         for batch, rows, longest in batches])))
+                        [(model, batch, G, config, count) for batch, _, G in batches])))
         tokens = int(lengths.sum())
         [numbers] = numbers_on_host([{
             **rollout_numbers(rollout, beta, tokens),

@@ -48,6 +48,8 @@ def loss_and_gradient(loss: Callable, params: Parameters,
     Each part is computed on a core of its own, if there are so many (host.py).  The sums are taken
     in the order of the parts: how many there are decides their last bits, the cores do not.
     """
+    if not parts:
+        raise ValueError("a step wants at least one part of a batch, got none")
     differentiate = value_and_grad(loss)
     done = in_parallel(lambda part: differentiate(params, *part), parts, params.flat)
     value, grads = next(done)

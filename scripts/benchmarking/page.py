@@ -31,14 +31,15 @@ gives a ratio of two times; tables show the median of these ratios with their qu
 *1.50 (1.45–1.55)*, and beside a time (the median of its turns) the distance of its quartiles as a
 share of it.  Above 1 this package is faster.  Where a contender's own turns spread more than 10 %
 there is no ratio, and the table says *too noisy*.  Before anything is timed, results are compared:
-losses after three steps, greedy replies token by token, updates of an iteration.
+losses after three steps, greedy replies token by token, the number of updates of an iteration.
 """
 MACHINE = """\
 The two sides bring different libraries for matrix products: NumPy's wheels OpenBLAS, PyTorch's
 wheels Intel's MKL.  Each chooses kernels for the processor it finds, and not the same: on AMD's,
 MKL takes AVX2 where OpenBLAS takes AVX-512.  So the kernels are told, and the *peak*: the fastest
-product of two 2048 × 2048 matrices in float32 that each side reached in this very run.  A ratio of
-times is to be read beside the ratio of peaks.
+product of two 2048 × 2048 matrices in float32 that each side reached in this very run, on as many
+threads of the library's own.  (In all other rows our BLAS has one thread in each of the shards.)  A
+ratio of times is to be read beside the ratio of peaks.
 """
 STEP = """\
 Forward, backward, clipping by the global norm, AdamW; the loss is the mean over all next tokens.
@@ -70,7 +71,9 @@ The most that a process has held after 20 training steps.  *Own* leaves out what
 imports; what libraries load only when they are first used is still in it.
 """
 FAULTS = """\
-Minor page faults in a steady training step: memory that the process was given anew.
+Minor page faults in a steady training step: memory that the process was given anew.  Our programs
+tell the C library to keep what they free (`host.keep_freed_memory`); PyTorch runs as it comes, and
+could be told the same.
 """
 GROWTH = """\
 How the time of our training step at size *small* grows along one axis, the others fixed: the
