@@ -124,7 +124,8 @@ def value_and_grad(loss: Callable) -> Callable[..., tuple[Array, Tree]]:
     has one).  The loss comes back as a 0-d array of the same library.  Only the first argument is
     differentiated: a frozen model is one that is passed among `args`.
 
-    Raises ValueError if the loss is not a scalar, TypeError if a leaf is not a float array.
+    Raises ValueError if the loss is not a scalar or a gradient has not its parameter's shape,
+    TypeError if a leaf is not a float array.
     """
     def run(params: Tree, *args: Any, **kwargs: Any) -> tuple[Array, Tree]:
         check_floats(params)
@@ -140,8 +141,11 @@ def value_and_grad(loss: Callable) -> Callable[..., tuple[Array, Tree]]:
         gradients = pull_back(y, xp.ones_like(result)) if isinstance(y, Tensor) else {}
 
         def write(leaf: Tensor, out: Array) -> None:
-            if id(leaf) in gradients:
-                out[...] = gradients[id(leaf)]
+            da = gradients.get(id(leaf), out)
+            if da.shape != out.shape:                       # written, it might broadcast
+                raise ValueError(f"a parameter of shape {out.shape} was given a gradient of "
+                                 f"shape {da.shape}: the vjp of an op that used it is wrong")
+            out[...] = da
 
         tree_map(write, tape, grads)
         return result, grads

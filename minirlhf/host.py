@@ -40,16 +40,18 @@ def keep_freed_memory() -> None:
     """Tell the C library to keep the memory this process frees (glibc only; else nothing).
 
     By default glibc hands every large temporary array back to the kernel, which then clears its
-    pages again for the next one: thousands of page faults in each training step.  All threads
-    share one heap, since glibc takes an empty heap of a thread apart whatever it is told.
+    pages again for the next one: thousands of page faults in each training step.  Here it takes
+    nothing from the kernel but by growing its heap, and gives no end of the heap back that is
+    smaller than 2 GiB.  All threads share one heap, since glibc takes an empty heap of a thread
+    apart whatever it is told.
     """
     if not sys.platform.startswith("linux"):
         return
-    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8           # names in malloc.h
+    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8                 # names in malloc.h
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 1 << 25)        # the largest that glibc accepts: 32 MiB
-        libc.mallopt(m_trim_threshold, 1 << 30)
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_arena_max, 1)
     except (OSError, AttributeError):                              # another C library
         pass
@@ -134,11 +136,12 @@ def openblas(name: str) -> Callable | None:
     return None
 
 
-def in_parallel(function: Callable[[Any], Any], parts: Sequence) -> Iterator:
+def in_parallel(function: Callable[[Any], Any], parts: Sequence, like: Array) -> Iterator:
     """function(part) of each part, in their order, computed on the workers if there are any.
 
-    Not to be called within itself: the workers would wait for each other.
+    like: an array of the library that computes.  A device is one, and gets part after part.  Not to
+    be called within itself: the workers would wait for each other.
     """
-    if _workers is None or len(parts) == 1:
+    if _workers is None or len(parts) == 1 or array_module(like) is not np:
         return map(function, parts)
     return _workers.map(function, parts)

@@ -104,7 +104,7 @@ def in_pieces(function: Callable[[Array, Array], Array], config: ModelConfig, se
     n = rows_at_once(config, sequences.shape[1])
     return array_module(sequences).concatenate(list(in_parallel(
         lambda i: function(sequences[i:i + n], sequence_mask[i:i + n]),
-        range(0, len(sequences), n))))
+        range(0, len(sequences), n), sequences)))
 
 
 def measured_logprobs(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
@@ -137,7 +137,8 @@ def score_replies(params, config: ModelConfig, rows: Sequence[Sequence[int]],
     def score(start: int) -> Array:
         tokens, mask = pad_right(rows[start:start + n], config.pad_id)
         return scores(params, config, xp.asarray(tokens), xp.asarray(mask))
-    return xp.concatenate(list(in_parallel(score, range(0, len(rows), n))))
+    return xp.concatenate(list(in_parallel(score, range(0, len(rows), n),
+                                           params["wte"]["weight"])))
 
 
 def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]], max_new: int,

@@ -141,8 +141,7 @@ def attention_bias(mask: Array, dtype) -> Array:
     """(B, 1, T, T): 0 where a query may look at a key, −inf where not.
 
     A token sees itself and the real tokens before it.  Pads see themselves too, so that no row is
-    empty; what they compute is never read.  In memory the keys run down and the queries across,
-    as `causal_attention` goes through them.
+    empty; what they compute is never read.  In memory the keys run down, the queries across.
     """
     xp = array_module(mask)
     T = mask.shape[1]
@@ -173,13 +172,11 @@ def language_head(params, hidden):
     return linear(hidden, transpose(params["wte"]["weight"]), 0)
 
 
-def logits(params, config: ModelConfig, tokens: Array, mask: Array | None = None,
-           last: int | None = None):
+def logits(params, config: ModelConfig, tokens: Array, mask: Array | None = None, last=None):
     """The scores of every next token: (B, T) int -> (B, T, V); [:, t] predicts tokens[:, t+1].
 
     mask (B, T) bool, True = real; None: every token is real, and no pad id is looked for.
-    last: only those of so many columns at the end, (B, last, V).  V is the longest axis there is,
-    so where the loss reads a response, its prompt's logits are better not made.
+    last: only of so many columns at the end, (B, last, V): a response's, without the prompt's.
     """
     hidden = hidden_states(params, config, tokens, mask)
     return language_head(params, hidden if last is None else hidden[:, -last:])

@@ -457,11 +457,11 @@ def test_a_setting_that_an_earlier_stage_has_used_cannot_change(flag, number, se
 
 
 def test_every_setting_of_a_run_is_used_by_some_stage():
-    """So that none can change unnoticed after its use; what the backend is changes no result but
-    by rounding, and rounds, and what they start from, can change as long as there is one."""
+    """So that none can change unnoticed after its use; backend and shards change no result but by
+    rounding, and rounds, and what they start from, can change as long as there is one."""
     used = {setting for stage in pipeline.STAGES.values() for setting in stage.settings}
     assert {field.name for field in fields(RunConfig)} == {
-        setting.split(".")[0] for setting in used} | {"backend", "rounds", "iteration"}
+        setting.split(".")[0] for setting in used} | {"backend", "shards", "rounds", "iteration"}
     assert {f"world.{field.name}" for field in fields(ToyWorld)} <= used
 
 

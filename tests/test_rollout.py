@@ -298,9 +298,9 @@ def test_pads_have_the_id_of_the_model(models):
 
 # --- memory --------------------------------------------------------------------------------------
 
-def test_a_toy_is_computed_256_rows_at_a_time_and_a_gpt2_as_its_logits_allow():
-    assert rows_at_once(ModelConfig(500), 48) == 256
-    assert rows_at_once(ModelConfig(2048, 320, 96, 4, 2), 304) == 256
+def test_a_toy_is_computed_64_rows_at_a_time_and_a_gpt2_as_its_logits_allow():
+    assert rows_at_once(ModelConfig(500), 48) == 64
+    assert rows_at_once(ModelConfig(2048, 320, 96, 4, 2), 304) == 64
     gpt2 = ModelConfig(50257, 1024, 768, 12, 12)
     n = rows_at_once(gpt2, 304)
     assert 8 <= n <= 16 and 4 * n * 304 * 50257 < 2**30 < 4 * (n + 5) * 304 * (50257 + 24 * 768)

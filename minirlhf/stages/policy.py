@@ -106,11 +106,11 @@ def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
     parts = [[rows[part] for part in shards_of(prompt + lengths[rows], shards)]
              for rows in batches]
     uploaded = array_module(rollout.mask).asarray(np.stack([*map(np.concatenate, parts)]))
-    for rows, shards_here in zip(uploaded, parts, strict=True):
-        ends = np.cumsum([len(part) for part in shards_here]).tolist()
+    for rows, own in zip(uploaded, parts, strict=True):
+        ends = np.cumsum([len(part) for part in own]).tolist()
         yield ([(rows[end - len(part):end], int(lengths[part].max()))
-                for part, end in zip(shards_here, ends, strict=True)],
-               int(lengths[np.concatenate(shards_here)].sum()))
+                for part, end in zip(own, ends, strict=True)],
+               sum(int(lengths[part].sum()) for part in own))
 
 
 def next_beta(beta: float, kl: float, config: PPOConfig) -> float:

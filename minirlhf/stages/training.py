@@ -49,7 +49,7 @@ def loss_and_gradient(loss: Callable, params: Parameters,
     in the order of the parts: how many there are decides their last bits, the cores do not.
     """
     differentiate = value_and_grad(loss)
-    done = in_parallel(lambda part: differentiate(params, *part), parts)
+    done = in_parallel(lambda part: differentiate(params, *part), parts, params.flat)
     value, grads = next(done)
     for more, more_grads in done:
         value = value + more
