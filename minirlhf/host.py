@@ -62,6 +62,29 @@ def keep_freed_memory() -> None:
         pass
 
 
+def peak_memory() -> int | None:
+    """The largest resident size of this process so far, in bytes; None where nobody tells.
+
+    Resident is what lies in the machine's memory: the interpreter, its libraries and all arrays,
+    freed ones too that the C library keeps.  A device's memory is no part of it.
+
+    Linux tells it in /proc (VmHWM, in KiB).  The ru_maxrss of getrusage, which all of POSIX has,
+    is not the same there: a process begins with the peak of the one that started it.  It is in
+    bytes on macOS, in KiB elsewhere.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:                                                            # Windows
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size
+
+
 # --- cache ---------------------------------------------------------------------------------------
 
 def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:

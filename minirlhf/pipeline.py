@@ -5,6 +5,7 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
 
     runs/NAME/  config.json          all settings
                 environment.json     what it was computed with
+                memory.json          the most memory that a process of it has taken
                 metrics.jsonl        every step's numbers, by stage
                 prompts.jsonl  demonstrations.jsonl  preferences.jsonl  samples.jsonl
                 base/ sft/ reward/ value/ policy/        models in Hugging Face's layout

@@ -57,6 +57,63 @@ def test_freed_memory_is_kept_for_the_next_array_in_every_thread():
     assert int(kept) < 500
 
 
+PEAK = """
+import numpy as np
+from minirlhf.host import peak_memory
+{before}
+first = peak_memory()
+a = np.ones(2**24); second = peak_memory()
+del a; third = peak_memory()
+print(first, second, third)
+"""
+BY_GETRUSAGE = """
+from pathlib import Path
+def read_text(path): raise FileNotFoundError
+Path.read_text = read_text
+"""
+ON_A_MAC = BY_GETRUSAGE + """
+import resource, sys
+from types import SimpleNamespace
+sys.platform = "darwin"
+real = resource.getrusage
+resource.getrusage = lambda who: SimpleNamespace(ru_maxrss=1024 * real(who).ru_maxrss)
+"""
+WITHOUT = BY_GETRUSAGE + """
+import sys
+sys.modules["resource"] = None
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="knows how Linux tells it")
+@pytest.mark.parametrize("before", ["", BY_GETRUSAGE, ON_A_MAC],
+                         ids=["/proc", "getrusage", "getrusage in bytes"])
+def test_the_peak_grows_with_an_array_and_stays_when_it_is_gone(before):
+    """128 MiB of ones, in bytes whatever unit the system tells it in."""
+    first, second, third = map(int, started_alone(PEAK.format(before=before)))
+    assert 2**23 < first < 2**29
+    assert 2**27 - 2**23 < second - first < 2**27 + 2**23
+    assert abs(third - second) < 2**23                    # the system counts by rough sums
+
+
+def started_alone(program: str) -> list[str]:
+    """printed_by, but from a small process: getrusage tells a child the peak of its parent."""
+    return printed_by("import subprocess, sys\n"
+                      f"subprocess.run([sys.executable, '-c', {program!r}], check=True)")
+
+
+def test_where_nobody_tells_the_peak_there_is_none():
+    assert printed_by(PEAK.format(before=WITHOUT)) == ["None"] * 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="knows how Linux tells it")
+def test_a_process_does_not_begin_with_the_peak_of_the_one_that_started_it():
+    """As it would by getrusage: this one takes 512 MiB first."""
+    child = "from minirlhf.host import peak_memory; print(peak_memory())"
+    [told] = printed_by("import subprocess, sys; import numpy as np; a = np.ones(2**26)\n"
+                        f"subprocess.run([sys.executable, '-c', {child!r}], check=True)")
+    assert 2**23 < int(told) < 2**28
+
+
 # --- cache ---------------------------------------------------------------------------------------
 
 @given(rows=st.integers(0, 50), columns=st.integers(0, 5), size=st.integers(1, 40))

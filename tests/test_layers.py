@@ -23,7 +23,7 @@ ROWS = [                                            # from the machine up to the
     ["tokens"],
     ["transformer"],
     ["sampling"],
-    ["optimizer"],
+    ["optimizer", "memory"],
     ["sft", "bradley_terry", "kl_penalty", "gae", "clipped_surrogate", "group_advantage", "dpo",
      "aggregation"],
     ["rollout"],

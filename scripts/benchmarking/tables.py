@@ -159,5 +159,6 @@ def whole(found: dict | None) -> str:
     if found is None:
         return rows((), ())
     body = [(name, f"{seconds:.1f} s") for name, seconds in found["stages"].items()]
+    peak = found["peak"]
     return rows(("stage", "time"), [*body, ("**all**", f"**{found['seconds']:.1f} s**")]) + (
-        f"\nAt its peak the process held {found['peak'] / MIB:.0f} MiB.\n")
+        "" if peak is None else f"\nAt its peak the process held {peak / MIB:.0f} MiB.\n")

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from benchmarking.processes import in_short, surroundings
 
 from minirlhf import pipeline
+from minirlhf.environment import read_peak
 from minirlhf.settings import read_settings
 
 # smaller still than its own --quick
@@ -38,16 +39,15 @@ def whole_run(threads: int, shards: int, quick: bool) -> dict:
         started = time.time()
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said,
                                    env=surroundings(threads) | {"PYTHONPATH": path})
-        _, status, used = os.wait4(process.pid, 0)
+        failed = process.wait()
         ended = time.time()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if failed:
             said.seek(0)
             last = said.read().decode("utf-8", "replace").splitlines()[-1:]
             raise RuntimeError(in_short(f"minirlhf run: {''.join(last)}"))
-        return {"stages": between(started, moments(Path(folder, "runs", "timed")), ended),
-                "seconds": round(ended - started, 2),
-                "peak": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
+        run = Path(folder, "runs", "timed")
+        return {"stages": between(started, moments(run), ended),
+                "seconds": round(ended - started, 2), "peak": read_peak(run)}
 
 
 def moments(run: Path) -> dict[str, float]:
