@@ -7,7 +7,7 @@ Read it in this order; each module uses only those before it.
 
     arrays, parameters, autograd, ops      the chain rule on arrays
     files, tokens, transformer, sampling   a GPT-2, its tokens, its voice
-    optimizer                              AdamW
+    optimizer, memory                      AdamW, and the bytes that learning takes
     sft, bradley_terry, kl_penalty, gae,   the mathematics of RLHF, one idea a file
     clipped_surrogate, group_advantage, dpo
     rollout, stages/                       the three stages as loops over that mathematics

@@ -174,27 +174,6 @@ def select_backend(name: str = "auto") -> Backend:
     return NUMPY
 
 
-# --- the host's memory ---------------------------------------------------------------------------
-
-def keep_freed_memory() -> None:
-    """Tell the C library to keep the memory this process frees (glibc only; else nothing).
-
-    By default glibc hands every large temporary array back to the kernel, which then clears its
-    pages again for the next one: thousands of page faults in each training step.  Programs call
-    this once when they start; importing the package never does.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-    m_trim_threshold, m_mmap_threshold = -1, -3                    # names in malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 1 << 25)        # the largest that glibc accepts: 32 MiB
-        libc.mallopt(m_trim_threshold, 1 << 30)
-    except (OSError, AttributeError):                              # another C library
-        pass
-
-
 # --- checks at the public doors ------------------------------------------------------------------
 
 def check_same_shape(**arrays: Any) -> None:

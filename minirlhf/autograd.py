@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minirlhf.arrays import Array, array_module
-from minirlhf.parameters import Parameters, Tree, leaves, pack, tree_map
+from minirlhf.parameters import Parameters, Tree, leaves, tree_map, zeros_like
 
 
 class Tensor:
@@ -124,30 +124,38 @@ def value_and_grad(loss: Callable) -> Callable[..., tuple[Array, Tree]]:
     has one).  The loss comes back as a 0-d array of the same library.  Only the first argument is
     differentiated: a frozen model is one that is passed among `args`.
 
-    Raises ValueError if the loss is not a scalar, TypeError if a leaf is not a float array.
+    Raises ValueError if the loss is not a scalar or a gradient has not its parameter's shape,
+    TypeError if a leaf is not a float array.
     """
     def run(params: Tree, *args: Any, **kwargs: Any) -> tuple[Array, Tree]:
-        for name, leaf in leaves(params):
-            if getattr(getattr(leaf, "dtype", None), "kind", None) != "f":
-                raise TypeError(f"parameter {name or '(the only one)'} must be a float array, got "
-                                f"{getattr(leaf, 'dtype', type(leaf).__name__)}")
+        check_floats(params)
         tape = tree_map(Tensor, params)
         y = loss(tape, *args, **kwargs)
         if getattr(y, "shape", ()) != ():
             raise ValueError(f"the loss must be a scalar, got shape {y.shape}; "
                              "sum it or take its mean")
-        xp = array_module(*(leaf for _, leaf in leaves(params)))
+        grads = zeros_like(params)
+        xp = array_module(*(leaf for _, leaf in leaves(grads)))
         result = xp.asarray(value(y))
         gradients = pull_back(y, xp.ones_like(result)) if isinstance(y, Tensor) else {}
 
-        def gradient_of(leaf: Tensor) -> Array:
-            da = gradients.get(id(leaf))
-            if da is None:
-                return xp.zeros_like(leaf.value)
-            return da.astype(leaf.value.dtype, copy=False)           # float32 in, float32 out
+        def write(leaf: Tensor, out: Array) -> None:
+            da = gradients.get(id(leaf), out)
+            if da.shape != out.shape:                       # written, it might broadcast
+                raise ValueError(f"a parameter of shape {out.shape} was given a gradient of "
+                                 f"shape {da.shape}: the vjp of an op that used it is wrong")
+            out[...] = da
 
-        grads = tree_map(gradient_of, tape)
-        if isinstance(params, Parameters):
-            return result, pack(grads)                               # pack copies
-        return result, tree_map(lambda da: xp.array(da), grads)
+        tree_map(write, tape, grads)
+        return result, grads
     return run
+
+
+def check_floats(params: Tree) -> None:
+    """Raise TypeError, naming it, if a leaf is no float array."""
+    if isinstance(params, Parameters) and params.flat.dtype.kind == "f":
+        return
+    for name, leaf in leaves(params):
+        if getattr(getattr(leaf, "dtype", None), "kind", None) != "f":
+            raise TypeError(f"parameter {name or '(the only one)'} must be a float array, got "
+                            f"{getattr(leaf, 'dtype', type(leaf).__name__)}")

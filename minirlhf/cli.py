@@ -10,8 +10,8 @@ from functools import partial
 
 from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.agreement_command import agreement
-from minirlhf.arrays import keep_freed_memory
 from minirlhf.conventions_command import conventions
+from minirlhf.host import make_ready
 from minirlhf.labelling.command import label
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help", "--version"):
         print(OVERVIEW if argv[:1] != ["--version"] else f"minirlhf {__version__}")
         return 0
-    keep_freed_memory()
+    make_ready()
     try:
         return command(argv[0])(argv[1:]) or 0
     except KeyboardInterrupt as interruption:

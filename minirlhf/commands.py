@@ -113,6 +113,7 @@ def show(run: Run) -> None:
     print(report.accuracy_text(report.read_accuracy(run.folder)) + "\n")
     print(report.table_text(report.comparison(samples), titles))
     print(f"\n{report.marks_text(run.folder)}")
+    print(report.memory_text(run.folder))
     page.write_report(run.folder)
 
 

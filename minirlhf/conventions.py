@@ -144,8 +144,8 @@ def rehearsed(run: Run, saved: Saved, policy: Parameters) -> Parameters:
     for rows in (rows for _ in range(config.epochs) for rows in parts if len(rows)):
         rows = run.backend.asarray(rows)
         batch = rollout[rows]
-        update(policy_loss, params, state, config.lr_policy, config.max_grad_norm, run.model,
-               batch, worth[rows], config, int(batch.mask.sum()))
+        update(policy_loss, params, state, config.lr_policy, config.max_grad_norm,
+               [(run.model, batch, worth[rows], config, int(batch.mask.sum()))])
     return params
 
 

@@ -3,7 +3,7 @@
 Floating-point sums depend on their order, and the order of a matrix product is its BLAS library's
 choice: another processor, another version or another number of threads may change the last bits,
 and after thousands of steps every number.  So a run records what it began with, and says so when
-it is resumed with something else.
+it is resumed with something else.  It also records how much memory it took.
 """
 
 import ctypes
@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from minirlhf.arrays import Backend
+from minirlhf.files import read_object, write_json
+from minirlhf.host import openblas, peak_memory
 
 DECISIVE = ("python", "numpy", "blas", "blas kernel", "blas threads", "processor", "backend",
             "device")                     # what may change bits
@@ -48,27 +50,36 @@ def blas() -> dict[str, str]:
     """NumPy's BLAS library; for OpenBLAS also the kernels that it chose and its threads."""
     built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     found = {"blas": f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()}
-    library = openblas()
-    if library is not None:
-        kernel, threads = library
-        found |= {"blas kernel": kernel, "blas threads": str(threads)}
+    kernel, threads = openblas("get_corename"), openblas("get_num_threads")
+    if kernel and threads:
+        kernel.restype = ctypes.c_char_p
+        found |= {"blas kernel": kernel().decode(), "blas threads": str(threads())}
     return found
 
 
-def openblas() -> tuple[str, int] | None:
-    """(kernel, threads) of the OpenBLAS that NumPy's wheels bring along; None without one."""
-    site = Path(np.__file__).parent
-    for path in (*site.parent.glob("numpy.libs/*openblas*"), *site.glob(".dylibs/*openblas*")):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:
-            continue
-        for before, after in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
-            try:
-                corename = getattr(library, f"{before}openblas_get_corename{after}")
-                threads = getattr(library, f"{before}openblas_get_num_threads{after}")
-            except AttributeError:
-                continue
-            corename.restype = ctypes.c_char_p
-            return corename().decode(), threads()
-    return None
+# --- the memory that it took ---------------------------------------------------------------------
+
+def record_peak(folder: Path) -> None:
+    """Write memory.json: the largest resident size of the processes that have worked on a run.
+
+    It is a file of its own: of all that a run leaves, only this and the part of the report that
+    shows it differ from time to time.  Nothing is written where nobody tells the size.
+    """
+    known = [size for size in (read_peak(folder), peak_memory()) if size is not None]
+    if known:
+        write_json(Path(folder) / "memory.json", {"peak": max(known)})
+
+
+def read_peak(folder: Path) -> int | None:
+    """The peak in a run's memory.json, in bytes; None where it has no such file.
+
+    Raises ValueError if the file holds none.
+    """
+    path = Path(folder) / "memory.json"
+    if not path.exists():
+        return None
+    peak = read_object(path).get("peak")
+    if type(peak) is not int or peak <= 0:
+        raise ValueError(f"{path} wants {{\"peak\": bytes}}, got {str(peak)[:80]!r}; without the "
+                         "file a run has no peak, and is none the worse")
+    return peak

@@ -1,13 +1,15 @@
-"""What those who show a run ask of its folder: how its models are called, what was seen of them."""
+"""What those who show a run ask of its folder: how its models are called, what was seen of them,
+and what they took of the memory."""
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, prod
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from minirlhf.files import read_jsonl, read_object
-from minirlhf.run import part, watched
+from minirlhf.files import read_jsonl, read_object, read_shapes
+from minirlhf.memory import MODELS, Held, bytes_text, together
+from minirlhf.run import part, round_folder, watched
 from minirlhf.settings import ALGORITHMS
 from minirlhf.watching import BANDS
 
@@ -111,3 +113,59 @@ def best_text(best: dict, titles: dict[str, str]) -> str:
 def by_text(best: dict) -> str:
     """By which number it was best, and how much that was."""
     return f"{'gold' if best['by'] == 'gold' else 'score − β·KL'} {best['value']:+.2f}"
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+
+
+def model_size(folder: Path) -> tuple[int, int] | None:
+    """(parameters, bytes) of a saved model, read from the head of its file; None if there is none.
+
+    No tensor is loaded, so this costs nothing for a large model either.
+    """
+    path = folder / "model.safetensors"
+    if not path.exists():
+        return None
+    arrays = [(prod(shape), WIDTHS[dtype]) for shape, dtype in read_shapes(path).values()]
+    return sum(count for count, _ in arrays), sum(count * width for count, width in arrays)
+
+
+def folders_in_memory(config: dict) -> dict[str, str]:
+    """{model: its folder} of the models that stage 3 of such a run keeps in memory, at its end."""
+    rounds = setting(config, "rounds", 1)
+    further = rounds > 1 and setting(config, "iteration.reference", "sft") == "last"
+    reference = f"{round_folder(rounds - 1)}/policy" if further else "sft"
+    return {name: reference if name == "reference" else name
+            for name in MODELS[algorithm(config).lower()]}
+
+
+def models_in_memory(folder: Path, config: dict) -> list[Held]:
+    """What stage 3 of a run kept in memory; nothing unless the run has all of these models."""
+    sizes = {name: model_size(Path(folder) / place)
+             for name, place in folders_in_memory(config).items()}
+    found = {name: size for name, size in sizes.items() if size is not None}
+    if len(found) < len(sizes):
+        return []
+    return [Held(name, *size) for name, size in found.items()]
+
+
+def on_device(environment: dict) -> bool:
+    """Whether a run was computed on a GPU, before it was resumed or after, by its environment.json.
+    """
+    resumed = environment.get("resumed")
+    places = [environment, *(resumed if isinstance(resumed, list) else [])]
+    return any(isinstance(place, dict) and place.get("backend") == "cupy" for place in places)
+
+
+def peak_text(models: Sequence[Held], peak: int, device: bool) -> str:
+    """What a process took at most, and which part of it is the models."""
+    told, own = f"The process took {bytes_text(peak)} at most", together(models)
+    if device:
+        return (f"{told} on the host; the models were on the GPU, whose memory is not measured "
+                "here")
+    if own > peak:                            # swapped out, say, or trained by a process that died
+        return f"{told}, less than that: it never held all of it at once"
+    return (f"{told}, of which that is {own / peak:.1%}; the rest is Python, NumPy, data and "
+            "activations")

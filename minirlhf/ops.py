@@ -49,6 +49,11 @@ def _row_sum(x: Array) -> Array:
     return (x.reshape(-1, n) @ array_module(x).ones(n, dtype=x.dtype)).reshape(*x.shape[:-1], 1)
 
 
+def _row_dot(x: Array, z: Array) -> Array:
+    """Σ x·z over the last axis, kept as an axis of length 1, without an array of the products."""
+    return array_module(x).einsum("...i,...i->...", x, z)[..., None]
+
+
 # --- elementary arithmetic, with NumPy's broadcasting --------------------------------------------
 
 @op
@@ -351,51 +356,54 @@ def layer_norm(a, gain, bias, eps=1e-5):
     x = value(a)
     g = value(gain)
     channels = x.shape[-1]
-    centered = x - _row_sum(x) / channels
-    inverse_s = (_row_sum(centered * centered) / channels + eps) ** -0.5                # (..., 1)
-    normal = centered * inverse_s                                                           # x̂
+    normal = x - _row_sum(x) / channels
+    inverse_s = (_row_dot(normal, normal) / channels + eps) ** -0.5                     # (..., 1)
+    normal *= inverse_s                                                                     # x̂
     y = normal * g
     y += value(bias)
 
     def vjp(dy):
-        dnormal = dy * g
-        dx = dnormal - _row_sum(dnormal) / channels
-        dx -= normal * (_row_sum(dnormal * normal) / channels)
+        xp = array_module(x)
+        dx = dy * g                                                                         # dx̂
+        mean, slope = _row_sum(dx) / channels, _row_dot(dx, normal) / channels
+        dx -= mean
+        dx -= normal * slope
         dx *= inverse_s
-        rows = array_module(x).ones(x.size // channels, dtype=x.dtype)
-        return (dx, rows @ (dy * normal).reshape(-1, channels), rows @ dy.reshape(-1, channels),
-                None)
+        rows, normal_rows = dy.reshape(-1, channels), normal.reshape(-1, channels)
+        return (dx, xp.einsum("nc,nc->c", rows, normal_rows),
+                xp.ones(len(rows), dtype=x.dtype) @ rows, None)
     return record(y, (a, gain, bias, eps), vjp)
 
 
 @op
 def gelu(a):
-    """y = ½x(1 + t),  t = tanh(u),  u = √(2/π)·(x + 0.044715x³): GPT-2's "gelu_new".
+    """y = x·h,  h = ½(1 + tanh u),  u = √(2/π)·(x + 0.044715x³): GPT-2's "gelu_new".
 
-    dx = dy·[½(1 + t) + ½x(1 − t²)·u′],  u′ = √(2/π)·(1 + 3·0.044715x²)
-    Derived in docs/derivations/gelu.md.
+    dx = dy·s,  with the slope  s = h + 2y(1 − h)·u′,  u′ = √(2/π)·(1 + 3·0.044715x²)
+    Derived in docs/derivations/gelu.md.  The slope is computed along with y: it is the one array
+    that has to be kept.
     """
     x = value(a)
     scale, cubic = sqrt(2 / pi), 0.044715
     square = x * x                                      # x**3 would be fifty times slower
-    t = square * (scale * cubic)
-    t += scale
-    t *= x
-    t = array_module(x).tanh(t)
-    y = t + 1
-    y *= x
-    y *= 0.5
+    h = square * (scale * cubic)
+    h += scale
+    h *= x                                                          # u
+    h = array_module(x).tanh(h)
+    h += 1
+    h *= 0.5
+    y = x * h
+    if not isinstance(a, Tensor):
+        return y
+    slope = square
+    slope *= 6 * scale * cubic
+    slope += 2 * scale                                              # 2u′
+    slope *= y
+    slope *= 1 - h
+    slope += h
 
     def vjp(dy):
-        dx = square * (3 * scale * cubic)
-        dx += scale                                                 # u′
-        dx *= x
-        dx *= 1 - t * t
-        dx += t
-        dx += 1
-        dx *= 0.5
-        dx *= dy
-        return (dx,)
+        return (dy * slope,)
     return record(y, (a,), vjp)
 
 
@@ -410,35 +418,39 @@ def causal_attention(qkv, heads, bias):
     With P the softmax, O = P·V:   dV = Pᵀ·dO,   dP = dO·Vᵀ,
     dS = P ∘ (dP − δ),  δ_i = Σ_j P_ij dP_ij = Σ_d dO_id O_id,   dQ = dS·K/√D,   dK = dSᵀ·Q/√D.
     Derived in docs/derivations/attention.md.
+
+    Here p is Pᵀ before it is normalised, keys down and queries across: a maximum down the columns
+    is several times faster than one along the rows.  With n the sum of a query's column, P = pᵀ/n,
+    and it is O and dO that are divided by n, which are smaller than P.
     """
     x = value(qkv)
     xp = array_module(x)
     B, T, C = x.shape[0], x.shape[1], x.shape[2] // 3
     D = C // heads
     q, k, v = x.reshape(B, T, 3, heads, D).transpose(2, 0, 3, 1, 4)              # each (B, H, T, D)
-    p = q @ k.swapaxes(-1, -2)                                                   # (B, H, T, T)
-    p *= D ** -0.5
-    p += bias
-    p -= p.max(axis=-1, keepdims=True)              # the largest is 0: exp cannot overflow
+    q = q * D ** -0.5
+    p = k @ q.swapaxes(-1, -2)                                                   # (B, H, T, T)
+    p += bias.swapaxes(-1, -2)
+    p -= p.max(axis=-2, keepdims=True)              # the largest is 0: exp cannot overflow
     p = xp.exp(p, out=p)
-    inverse_sum = 1 / _row_sum(p)
-    o = (p @ v) * inverse_sum                       # normalise the output, it is smaller than p
-    y = o.transpose(0, 2, 1, 3).reshape(B, T, C)
+    inverse_n = (1 / (xp.ones(T, dtype=x.dtype) @ p)).swapaxes(1, 2)[..., None]     # (B, T, H, 1)
+    o = p.swapaxes(-1, -2) @ v                                                   # (B, H, T, D)
+    y = xp.empty((B, T, heads, D), x.dtype)
+    xp.multiply(o.swapaxes(1, 2), inverse_n, out=y)
 
     def vjp(dy):
-        do = dy.reshape(B, T, heads, D).transpose(0, 2, 1, 3)
-        probabilities = p * inverse_sum
-        ds = do @ v.swapaxes(-1, -2)                                             # dP
-        ds -= _row_sum(do * o)                                                   # δ
-        ds *= probabilities
-        ds *= D ** -0.5
+        dy = dy.reshape(B, T, heads, D) * inverse_n                              # dO/n
+        do = dy.swapaxes(1, 2)                                                   # (B, H, T, D)
+        ds = v @ do.swapaxes(-1, -2)                                             # dPᵀ/n
+        ds -= _row_dot(dy, y).transpose(0, 2, 3, 1)                              # δ/n
+        ds *= p
         dqkv = xp.empty_like(x)
         dq, dk, dv = dqkv.reshape(B, T, 3, heads, D).transpose(2, 0, 3, 1, 4)    # views
-        dq[...] = ds @ k
-        dk[...] = ds.swapaxes(-1, -2) @ q
-        dv[...] = probabilities.swapaxes(-1, -2) @ do
+        xp.multiply(ds.swapaxes(-1, -2) @ k, D ** -0.5, out=dq)
+        dk[...] = ds @ q
+        dv[...] = p @ do
         return dqkv, None, None
-    return record(y, (qkv, heads, bias), vjp)
+    return record(y.reshape(B, T, C), (qkv, heads, bias), vjp)
 
 
 @op

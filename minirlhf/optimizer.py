@@ -6,7 +6,8 @@ Where the parameters share one flat buffer each of these is a handful of passes 
 from math import cos, pi
 
 from minirlhf.arrays import Array, array_module
-from minirlhf.parameters import Tree, buffers, zeros_like
+from minirlhf.host import blocks
+from minirlhf.parameters import Tree, buffers, scaled, zeros_like
 
 
 def adamw_state(params: Tree) -> dict:
@@ -38,17 +39,17 @@ def adamw_step(params: Tree, grads: Tree, state: dict, lr: float, beta1: float =
             raise ValueError(f"a gradient has shape {g.shape}, its parameter {p.shape}")
     state["step"] += 1
     correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
-    for p, g, m, v in buffers(params, grads, state["m"], state["v"]):
-        xp = array_module(p)
-        p *= 1 - lr * weight_decay
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        root = xp.sqrt(v)
-        root *= correction2 ** -0.5
-        root += eps
-        p -= (lr / correction1) * m / root
+    for arrays in buffers(params, grads, state["m"], state["v"]):
+        for p, g, m, v in blocks(*arrays):
+            p *= 1 - lr * weight_decay
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            v += (1 - beta2) * (g * g)
+            root = array_module(v).sqrt(v)
+            root *= correction2 ** -0.5
+            root += eps
+            p -= (lr / correction1) * m / root
     return params, state
 
 
@@ -65,10 +66,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Array]:
     xp = array_module(total)
     norm = xp.sqrt(total)
     scale = xp.minimum(float(max_norm) / (norm + 1e-6), 1.0)
-    clipped = zeros_like(grads)
-    for g, out in buffers(grads, clipped):
-        out += g * scale
-    return clipped, norm
+    return scaled(grads, scale), norm
 
 
 def cosine_schedule(step: int, steps: int, peak: float, warmup: int = 0,

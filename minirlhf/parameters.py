@@ -79,7 +79,8 @@ def laid_out(flat: Array, tree: dict) -> Parameters:
 
     params = Parameters(tree_map(view, tree))
     params.flat = flat
-    params.layout = tuple((name, leaf.shape) for name, leaf in leaves(tree))
+    params.layout = (tree.layout if isinstance(tree, Parameters) else
+                     tuple((name, leaf.shape) for name, leaf in leaves(tree)))
     return params
 
 
@@ -105,6 +106,13 @@ def zeros_like(tree: Tree) -> Tree:
     if isinstance(tree, Parameters):
         return laid_out(zeros(tree.flat), tree)
     return tree_map(zeros, tree)
+
+
+def scaled(tree: Tree, factor: Array) -> Tree:
+    """A tree of its own, every entry multiplied by one number."""
+    if isinstance(tree, Parameters):
+        return laid_out(tree.flat * factor, tree)
+    return tree_map(lambda leaf: array_module(leaf).asarray(leaf * factor, dtype=leaf.dtype), tree)
 
 
 def buffers(*trees: Tree) -> Iterator[tuple[Array, ...]]:

@@ -5,6 +5,7 @@ folder what earlier ones wrote, and writes its own, so a stage can also be run a
 
     runs/NAME/  config.json          all settings
                 environment.json     what it was computed with
+                memory.json          the most memory that a process of it has taken
                 metrics.jsonl        every step's numbers, by stage
                 prompts.jsonl  demonstrations.jsonl  preferences.jsonl  samples.jsonl
                 base/ sft/ reward/ value/ policy/        models in Hugging Face's layout
@@ -67,7 +68,8 @@ def pretrain(run: Run) -> None:
                                   backend=run.backend.name)
     state = adamw_state(base)
     run.follow("pretraining", config.steps, {"base": base}, state, pretraining.train(
-        base, run.model, stream, config, seed=run.config.seed, state=state))
+        base, run.model, stream, config, seed=run.config.seed, state=state,
+        shards=run.config.shards))
     run.save("base", base)
     run.checkpoint.end()
 
@@ -89,7 +91,8 @@ def fine_tune(run: Run) -> None:
     sft = run.load("base")
     pairs, state = supervised.encode_demonstrations(demonstrations, run.tokenizer), adamw_state(sft)
     run.follow("SFT", config.steps, {"sft": sft}, state, supervised.train(
-        sft, run.model, pairs, config, seed=run.config.seed, state=state))
+        sft, run.model, pairs, config, seed=run.config.seed, state=state,
+        shards=run.config.shards))
     run.save("sft", sft)
     run.checkpoint.end()
 
@@ -105,7 +108,7 @@ def train_reward_model(run: Run) -> None:
     state = adamw_state(reward)
     run.follow(run.part("reward model"), config.steps, {"reward": reward}, state,
                reward_model.train(reward, run.model, groups, config, seed=run.config.seed,
-                                  round=run.round - 1, state=state))
+                                  round=run.round - 1, state=state, shards=run.config.shards))
     scored = to_host(score_replies(reward, run.model, conversations(run, sft)))
     reward_model.normalize(reward, float(scored.mean()), float(scored.std()))
     run.save("reward", reward, accuracy=held_out_accuracy(run, reward, earlier))
@@ -144,7 +147,7 @@ def fine_tune_with_rl(run: Run) -> None:
     reference = before.load("policy") if further and config.iteration.reference == "last" else sft
     critic = copy(reward) if config.algorithm == "ppo" else None
     models = Models(policy=copy(begun), value=critic, reward=reward, reference=reference)
-    given = dict(seed=config.seed, round=run.round - 1)
+    given = dict(seed=config.seed, round=run.round - 1, shards=config.shards)
     if config.algorithm == "ppo":
         state = ppo.initial_state(models, config.ppo)
         steps = ppo.train(models, run.model, run.draw_prompts, config.ppo, state=state, **given)
@@ -190,7 +193,8 @@ def fine_tune_with_dpo(run: Run) -> None:
     policy = copy(sft)
     state = adamw_state(policy)
     run.follow("DPO", config.steps, {"dpo": policy}, state, direct_preference.train(
-        policy, sft, run.model, groups, config, seed=run.config.seed, state=state))
+        policy, sft, run.model, groups, config, seed=run.config.seed, state=state,
+        shards=run.config.shards))
     run.save("dpo", policy)
     run.checkpoint.end()
 
@@ -221,7 +225,8 @@ class Step(NamedTuple):
 
 STAGES = {
     "pretrain": Step(pretrain, (), ("prompts.jsonl", "base"),
-                     ("seed", "base", "text", "model", "pretraining", "world.corpus_words"),
+                     ("seed", "shards", "base", "text", "model", "pretraining",
+                      "world.corpus_words"),
                      ("pretraining",)),
     "sft": Step(fine_tune, ("base",), ("demonstrations.jsonl", "sft"),
                 ("sft", "world.demonstration_count", "world.habits"), ("SFT",)),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minirlhf.environment import read_peak
 from minirlhf.evaluation import GOLD_PARTS, interval, summarize
 from minirlhf.files import read_jsonl, read_object
 from minirlhf.findings import (
@@ -14,11 +15,15 @@ from minirlhf.findings import (
     algorithm,
     best_text,
     looks,
+    models_in_memory,
+    on_device,
     part,
+    peak_text,
     read_best,
     read_metrics,
     titles_of,
 )
+from minirlhf.memory import bytes_text, together
 from minirlhf.watching import marks
 
 # key: (label, format, what it means)
@@ -188,6 +193,22 @@ def marks_text(folder: Path) -> str:
         lines += [f"  step {mark.step:>3.0f}  {mark.text}" for mark in found]
     if best is not None:
         lines.append(best_text(best, titles_of(config)))
+    return "\n".join(lines)
+
+
+def memory_text(folder: Path) -> str:
+    """What stage 3 kept in memory and what the process took, for a terminal; a line each, if known.
+    """
+    folder = Path(folder)
+    config, place = read_object(folder / "config.json"), folder / "environment.json"
+    models, peak = models_in_memory(folder, config), read_peak(folder)
+    if not models:
+        return ""
+    lines = [f"{algorithm(config)} keeps {len(models)} models in memory, with the gradients and "
+             f"moments of those that learn {bytes_text(together(models))}"]
+    if peak is not None:
+        device = on_device(read_object(place) if place.exists() else {})
+        lines.append(peak_text(models, peak, device))
     return "\n".join(lines)
 
 

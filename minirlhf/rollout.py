@@ -12,19 +12,20 @@ arrays; nothing in it carries a gradient.
 so every response begins at column P, and (B, R) arrays of a response are slices of (B, P+R) ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
 from minirlhf.arrays import Array, array_module, to_host
+from minirlhf.host import in_parallel
 from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import PAD, Tokenizer, pad_left, pad_right, strip, token_logprobs
 from minirlhf.transformer import ModelConfig, logits, scores, values
 
-NUMBERS_AT_ONCE = 2**28
-"""what logits or a cache may hold when nothing is trained: 1 GiB in float32"""
+NUMBERS_AT_ONCE = 2**26
+"""what logits or a cache may hold on each core when nothing is trained: 256 MiB in float32"""
 
 
 class Models(NamedTuple):
@@ -61,6 +62,15 @@ class Rollout:
         arrays = (getattr(self, field.name) for field in fields(self))
         return Rollout(*(None if array is None else array[rows] for array in arrays))
 
+    def part(self, rows: Array, longest: int) -> "Rollout":
+        """A shard of a minibatch: some rows, without the columns behind their longest response."""
+        prompt = self.sequences.shape[1] - self.mask.shape[1]
+        width = {"sequences": prompt + longest, "sequence_mask": prompt + longest}
+        arrays = ((getattr(self, field.name), width.get(field.name, longest))
+                  for field in fields(self))
+        return Rollout(*(array if array is None else array[rows] if array.ndim == 1 else
+                         array[rows, :columns] for array, columns in arrays))
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -69,32 +79,40 @@ def response_logprobs(params, config: ModelConfig, sequences: Array, sequence_ma
                       response_length: int, temperature: float = 1.0):
     """log π of each response token.  (B, P+R) -> (B, R)
 
-    The log-prob of column t comes from the logits at t−1, so of the P+R−1 there are, the last R
-    belong to the response.
+    The log-prob of column t comes from the logits at t−1, so those of the response from the logits
+    of the last R+1 columns.
     """
-    z = logits(params, config, sequences, sequence_mask)
-    logprobs = token_logprobs(z, sequences, temperature)                       # (B, P+R−1)
-    return logprobs[:, -response_length:]
+    n = response_length + 1
+    z = logits(params, config, sequences, sequence_mask, last=n)
+    return token_logprobs(z, sequences[:, -n:], temperature)
 
 
-def rows_at_once(config: ModelConfig, length: int, most: int = 256) -> int:
+def rows_at_once(config: ModelConfig, length: int, most: int = 64) -> int:
     """How many rows of `length` tokens are computed together where nothing is trained.
 
     A token has V logits, and a key and a value of C numbers in each of L layers.  For a toy that
-    is nothing; 256 rows of 300 tokens of a GPT-2 with V = 50257 would be 15 GB of logits.
+    is nothing; 64 rows of 300 tokens of a GPT-2 with V = 50257 would be 4 GB of logits.
     """
     a_row = length * (config.vocab_size + 2 * config.layers * config.channels)
     return max(1, min(most, NUMBERS_AT_ONCE // a_row))
 
 
+def in_pieces(function: Callable[[Array, Array], Array], config: ModelConfig, sequences: Array,
+              sequence_mask: Array) -> Array:
+    """function(sequences, sequence_mask) where no gradient is wanted: a few rows at a time, and on
+    every core some."""
+    n = rows_at_once(config, sequences.shape[1])
+    return array_module(sequences).concatenate(list(in_parallel(
+        lambda i: function(sequences[i:i + n], sequence_mask[i:i + n]),
+        range(0, len(sequences), n), sequences)))
+
+
 def measured_logprobs(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
                       response_length: int, temperature: float = 1.0) -> Array:
-    """`response_logprobs` where no gradient is wanted: as many rows at a time as memory allows."""
-    rows = len(sequences)
-    n = rows_at_once(config, sequences.shape[1], rows)
-    return array_module(sequences).concatenate([
-        response_logprobs(params, config, sequences[i:i + n], sequence_mask[i:i + n],
-                          response_length, temperature) for i in range(0, rows, n)])
+    """`response_logprobs`, without a gradient."""
+    return in_pieces(lambda tokens, mask: response_logprobs(
+        params, config, tokens, mask, response_length, temperature), config, sequences,
+        sequence_mask)
 
 
 def response_values(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
@@ -108,18 +126,19 @@ def response_values(params, config: ModelConfig, sequences: Array, sequence_mask
 
 
 def score_replies(params, config: ModelConfig, rows: Sequence[Sequence[int]],
-                  batch_size: int = 256) -> Array:
+                  batch_size: int = 64) -> Array:
     """The scalar head's score of each row of prompt and response tokens, padded on the right.
 
-    (N,), where the parameters are; long lists are scored a batch at a time.
+    (N,), where the parameters are; long lists are scored a batch at a time, on all cores.
     """
     xp = array_module(params["wte"]["weight"])
-    batch_size = rows_at_once(config, max(map(len, rows)), batch_size)
-    parts = []
-    for start in range(0, len(rows), batch_size):
-        tokens, mask = pad_right(rows[start:start + batch_size], config.pad_id)
-        parts.append(scores(params, config, xp.asarray(tokens), xp.asarray(mask)))
-    return xp.concatenate(parts)
+    n = rows_at_once(config, max(map(len, rows)), batch_size)
+
+    def score(start: int) -> Array:
+        tokens, mask = pad_right(rows[start:start + n], config.pad_id)
+        return scores(params, config, xp.asarray(tokens), xp.asarray(mask))
+    return xp.concatenate(list(in_parallel(score, range(0, len(rows), n),
+                                           params["wte"]["weight"])))
 
 
 def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]], max_new: int,
@@ -137,7 +156,8 @@ def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]
         sequences, sequence_mask, samples.mask, samples.logprobs,
         measured_logprobs(models.reference, config, sequences, sequence_mask, R, temperature),
         None if models.value is None else
-        response_values(models.value, config, sequences, sequence_mask, R),
+        in_pieces(lambda tokens, mask: response_values(models.value, config, tokens, mask, R),
+                  config, sequences, sequence_mask),
         score_replies(models.reward, config, rows))
 
 

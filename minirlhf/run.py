@@ -13,6 +13,7 @@ from tqdm import tqdm
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
 from minirlhf.checkpoint import Checkpoint
+from minirlhf.environment import record_peak
 from minirlhf.files import append_jsonl, read_jsonl, replacing_folder, write_json, write_jsonl
 from minirlhf.parameters import Parameters
 from minirlhf.pretrained import open_base, open_tokenizer
@@ -187,7 +188,7 @@ class Run:
                 bar.set_postfix({key: f"{log.last[key]:.3g}" for key in SHOWN if key in log.last},
                                 refresh=False)
                 bar.update()
-        self.checkpoint.save()
+        self.end_part()
 
     def gather(self, part: str, items: Sequence, rows_of: Callable, stage: Stage,
                replies: int = 1) -> list:
@@ -208,8 +209,13 @@ class Run:
                 done["batches"] += 1
                 self.checkpoint.tick()
                 bar.update()
-        self.checkpoint.save()
+        self.end_part()
         return done["rows"]
+
+    def end_part(self) -> None:
+        """All of a part's work is done: save it, and say what memory the process took for it."""
+        self.checkpoint.save()
+        record_peak(self.folder)
 
 
 def round_folder(number: int) -> str:

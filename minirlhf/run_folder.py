@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from minirlhf.arrays import NOT_INSTALLED, NUMPY, cupy_problem
-from minirlhf.environment import differences, environment
+from minirlhf.environment import differences, environment, read_peak
 from minirlhf.files import (
     flush_folder,
     is_temporary,
@@ -124,9 +124,10 @@ def reopen(run: Run) -> None:
     """Tidy up after a process that may have died here, and find its checkpoint.
 
     What the run was computed with until now is compared with what is here: a difference is
-    announced.  Raises ValueError if a data file is not what it was.
+    announced.  Raises ValueError if a data file is not what it was, or memory.json is none.
     """
     check_data(run)
+    read_peak(run.folder)
     announce_differences(run)
     remove_temporary(run.folder)
     run.checkpoint.read()

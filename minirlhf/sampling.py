@@ -2,7 +2,8 @@
 
 At each step the last token's logits are divided by the temperature, cut by top-k and top-p if
 asked, and one token is drawn.  Keys and values of earlier tokens are kept, so a step costs one
-token's work whatever came before.
+token's work whatever came before.  Rows that have said <eos> leave the batch when they are half of
+it.
 
 Randomness comes from the host: one uniform number for each row and step, uploaded once.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module
+from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.ops import select_logprobs
 from minirlhf.tokens import pad_left, position_ids
 from minirlhf.transformer import ModelConfig, attention_bias, language_head, trunk
@@ -44,6 +45,12 @@ class KeyValueCache:
         padding = xp.where(mask, 0.0, -xp.inf).astype(dtype)
         self.bias = xp.zeros((B, 1, 1, length), dtype)                        # for one new token
         self.bias[:, 0, 0, :self.prompt] = padding
+
+    def keep(self, rows: Array) -> None:
+        """Go on with these rows only."""
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+        self.bias = self.bias[rows]
 
     def attend(self, layer: int, qkv: Array) -> Array:
         """Attention of n new tokens to themselves and all before: (B, n, 3C) -> (B, n, C)."""
@@ -121,8 +128,8 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
     new_tokens = xp.full((B, max_new), config.pad_id or 0, dtype=tokens.dtype)
     new_mask = xp.zeros((B, max_new), dtype=bool)
     logprobs = xp.zeros((B, max_new), dtype=dtype)
-    running = xp.ones(B, dtype=bool)
-    positions = position_ids(mask)
+    running, positions = xp.ones(B, dtype=bool), position_ids(mask)
+    rows: slice | Array = slice(None)                        # of the batch, those computed with
     for t in range(max_new):
         hidden = trunk(params, config, tokens, positions, cache.attend)[:, -1]       # (B, C)
         z = language_head(params, hidden)                                            # (B, V)
@@ -130,14 +137,22 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
             chosen = z.argmax(axis=-1)
         else:
             chosen = draw(filter_logits(z / temperature, top_k, top_p), uniforms[t])
-        new_tokens[:, t] = xp.where(running, chosen, new_tokens[:, t])
-        new_mask[:, t] = running
-        logprobs[:, t] = xp.where(running, select_logprobs(z, chosen, temperature or 1.0), 0)
-        if config.eos_id is not None:
-            running = running & (chosen != config.eos_id)
-            if not running.any():
-                break
+        new_tokens[rows, t] = xp.where(running, chosen, config.pad_id or 0)
+        new_mask[rows, t] = running
+        logprobs[rows, t] = xp.where(running, select_logprobs(z, chosen, temperature or 1.0), 0)
         tokens, positions = chosen[:, None], positions[:, -1:] + 1
+        if config.eos_id is None:
+            continue
+        running = running & (chosen != config.eos_id)
+        going_on = np.flatnonzero(to_host(running))
+        if len(going_on) == 0:
+            break
+        if 2 * len(going_on) <= len(running):            # half have ended: they leave the batch
+            kept = xp.asarray(going_on)
+            rows = kept if isinstance(rows, slice) else rows[kept]
+            tokens, positions, running = tokens[kept], positions[kept], running[kept]
+            uniforms = uniforms[:, kept]
+            cache.keep(kept)
     return Samples(new_tokens[:, :t + 1], new_mask[:, :t + 1], logprobs[:, :t + 1])
 
 

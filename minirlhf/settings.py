@@ -125,6 +125,9 @@ class RunConfig:
     backend: str = "auto"
     """what computes: numpy; cupy, on an NVIDIA GPU (pip install 'minirlhf[cuda13]', or cuda12:
     docs/gpu.md); or auto: cupy where it can compute, else numpy, saying what is missing"""
+    shards: int = 2
+    """parts in which an optimizer step is computed, on a CPU each on a core of its own: give as
+    many as there are cores, on a GPU 1; equal bits want equal shards, since sums depend on them"""
     algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
     """how the policy is trained in stage 3: ppo with a value model; grpo and rloo compare several
     responses to a prompt instead, with three models in memory"""
@@ -157,6 +160,7 @@ class RunConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.seed >= 2**32:                                   # one word of a generator's seed
             raise ValueError(f"seed must be below 2**32, got {self.seed}")
+        require_positive(self, "shards")
         check_choices("algorithm", (self.algorithm,), tuple(ALGORITHMS))
         check_choices("baselines", self.baselines, BASELINES)
         if not 1 <= self.rounds <= 99:                           # folders of two digits

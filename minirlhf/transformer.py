@@ -141,13 +141,13 @@ def attention_bias(mask: Array, dtype) -> Array:
     """(B, 1, T, T): 0 where a query may look at a key, −inf where not.
 
     A token sees itself and the real tokens before it.  Pads see themselves too, so that no row is
-    empty; what they compute is never read.
+    empty; what they compute is never read.  In memory the keys run down, the queries across.
     """
     xp = array_module(mask)
     T = mask.shape[1]
-    before = xp.arange(T)[:, None] > xp.arange(T)                                    # (T, T)
-    visible = (before & mask[:, None, :]) | xp.eye(T, dtype=bool)
-    return xp.where(visible, 0.0, -xp.inf).astype(dtype)[:, None]
+    before = xp.arange(T)[:, None] < xp.arange(T)                                    # (key, query)
+    visible = (before & mask[:, :, None]) | xp.eye(T, dtype=bool)
+    return xp.where(visible, 0.0, -xp.inf).astype(dtype)[:, None].swapaxes(-1, -2)
 
 
 def hidden_states(params, config: ModelConfig, tokens: Array, mask: Array | None = None):
@@ -172,12 +172,14 @@ def language_head(params, hidden):
     return linear(hidden, transpose(params["wte"]["weight"]), 0)
 
 
-def logits(params, config: ModelConfig, tokens: Array, mask: Array | None = None):
+def logits(params, config: ModelConfig, tokens: Array, mask: Array | None = None, last=None):
     """The scores of every next token: (B, T) int -> (B, T, V); [:, t] predicts tokens[:, t+1].
 
     mask (B, T) bool, True = real; None: every token is real, and no pad id is looked for.
+    last: only of so many columns at the end, (B, last, V): a response's, without the prompt's.
     """
-    return language_head(params, hidden_states(params, config, tokens, mask))
+    hidden = hidden_states(params, config, tokens, mask)
+    return language_head(params, hidden if last is None else hidden[:, -last:])
 
 
 def values(params, config: ModelConfig, tokens: Array, mask: Array | None = None):

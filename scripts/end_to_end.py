@@ -6,11 +6,11 @@
 import sys
 
 from minirlhf import page, pipeline, report
-from minirlhf.arrays import keep_freed_memory
 from minirlhf.commands import new_run
 from minirlhf.files import read_json, read_jsonl
+from minirlhf.host import make_ready
 
-keep_freed_memory()
+make_ready()
 run = new_run("end_to_end.py", __doc__, sys.argv[1:], name="end-to-end")
 
 pipeline.pretrain(run)                  # the base model: next-token prediction on a toy web

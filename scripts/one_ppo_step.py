@@ -39,7 +39,8 @@ for row, real in zip(batch.sequences, batch.sequence_mask, strict=True):
 rewards = penalized_rewards(batch.scores, batch.logprobs, batch.ref_logprobs, mask, config.beta)
 advantages, returns = gae(rewards, batch.values, mask, config.gamma, config.lam)
 whitened = whiten(advantages, mask)
-losses = [update(loss, params, adamw_state(params), lr, 1.0, model, batch, target, config, count)
+losses = [update(loss, params, adamw_state(params), lr, 1.0,
+                 [(model, batch, target, config, count)])
           for loss, params, target, lr in ((policy_loss, models.policy, whitened, 3e-4),
                                            (value_loss, models.value, returns, 1e-3))]
 after = response_logprobs(models.policy, model, batch.sequences, batch.sequence_mask, mask.shape[1])

@@ -6,14 +6,14 @@
 import sys
 
 from minirlhf import pipeline
-from minirlhf.arrays import keep_freed_memory
 from minirlhf.commands import new_run
+from minirlhf.host import make_ready
 from minirlhf.parameters import copy
 from minirlhf.rollout import Models, generate
 from minirlhf.stages import ppo
 from minirlhf.stages.training import Stage
 
-keep_freed_memory()
+make_ready()
 run = new_run("ppo.py", __doc__, sys.argv[1:], name="ppo-alone")
 pipeline.pretrain(run)
 pipeline.fine_tune(run)

@@ -6,13 +6,13 @@
 import sys
 
 from minirlhf import pipeline, report
-from minirlhf.arrays import keep_freed_memory
 from minirlhf.bradley_terry import preference_probability
 from minirlhf.commands import new_run
 from minirlhf.files import read_json, read_jsonl
+from minirlhf.host import make_ready
 from minirlhf.rollout import score_replies
 
-keep_freed_memory()
+make_ready()
 run = new_run("reward_model.py", __doc__, sys.argv[1:], name="reward-alone")
 pipeline.pretrain(run)
 pipeline.fine_tune(run)

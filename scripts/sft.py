@@ -6,13 +6,13 @@
 import sys
 
 from minirlhf import pipeline
-from minirlhf.arrays import keep_freed_memory
 from minirlhf.commands import new_run
+from minirlhf.host import make_ready
 from minirlhf.rollout import generate
 from minirlhf.stages import supervised
 from minirlhf.stages.training import Stage
 
-keep_freed_memory()
+make_ready()
 run = new_run("sft.py", __doc__, sys.argv[1:], name="sft-alone")
 pipeline.pretrain(run)
 base, sft = run.load("base"), run.load("base")

@@ -62,6 +62,15 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def memory_that_stands_still():
+    """Every process has taken 200 MB.  What a run records of it is all that would differ from time
+    to time; so whole folders can be compared, byte for byte."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minirlhf.environment.peak_memory", lambda: 200_000_000)
+        yield
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
     """The folder of a whole tiny run, not to be written to."""

@@ -33,22 +33,23 @@ RL = PPOConfig(steps=2, batch_size=8, minibatches=2, epochs=2, max_new=5)
 GROUPED = GroupConfig(size=4)
 
 
-def steps_of(stage: str, models: Models, model):
+def steps_of(stage: str, models: Models, model, shards: int = 1):
     """The generator of two steps of a stage; what it changes is among the models."""
     policy, _, reward, reference = models
+    given = dict(seed=0, shards=shards)
     if stage in ("GRPO", "GRPO, KL in the loss", "RLOO"):
         return group_relative.train(
             models, model, draw_prompts, RL,
             replace(GROUPED, kl="loss" if "loss" in stage else "reward"),
-            algorithm="rloo" if stage == "RLOO" else "grpo", seed=0)
+            algorithm="rloo" if stage == "RLOO" else "grpo", **given)
     return {
         "pretraining": lambda: pretraining.train(
-            policy, model, STREAM, PretrainingConfig(steps=2, batch_size=4, window=12), seed=0),
+            policy, model, STREAM, PretrainingConfig(steps=2, batch_size=4, window=12), **given),
         "SFT": lambda: supervised.train(
-            policy, model, DEMONSTRATIONS, SFTConfig(steps=2, batch_size=4), seed=0),
+            policy, model, DEMONSTRATIONS, SFTConfig(steps=2, batch_size=4), **given),
         "reward model": lambda: reward_model.train(
-            reward, model, GROUPS, RewardModelConfig(steps=2, batch_size=4), seed=0),
+            reward, model, GROUPS, RewardModelConfig(steps=2, batch_size=4), **given),
         "DPO": lambda: direct_preference.train(
-            policy, reference, model, GROUPS, DPOConfig(steps=2, batch_size=4), seed=0),
-        "PPO": lambda: ppo.train(models, model, draw_prompts, RL, seed=0),
+            policy, reference, model, GROUPS, DPOConfig(steps=2, batch_size=4), **given),
+        "PPO": lambda: ppo.train(models, model, draw_prompts, RL, **given),
     }[stage]()

@@ -129,9 +129,9 @@ def record_updates(monkeypatch, stage) -> list[tuple]:
     in a list that fills as it trains."""
     given = []
 
-    def record(loss, params, state, lr, max_grad_norm, *args):
+    def record(loss, params, state, lr, max_grad_norm, parts):
         given.append((loss.__name__, lr, max_grad_norm))
-        return update(loss, params, state, lr, max_grad_norm, *args)
+        return update(loss, params, state, lr, max_grad_norm, parts)
 
     monkeypatch.setattr(stage, "update", record)
     return given

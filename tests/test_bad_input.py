@@ -525,7 +525,7 @@ def test_a_loss_that_is_no_number_ends_any_stage_by_name_and_step(stage, module,
 # --- damage of any kind --------------------------------------------------------------------------
 
 DAMAGED = ["policy-best/best.json", "rounds/02/reward/accuracy.json",
-           "config.json", "environment.json", "metrics.jsonl", "preferences.jsonl",
+           "config.json", "environment.json", "memory.json", "metrics.jsonl", "preferences.jsonl",
            "demonstrations.jsonl", "samples.jsonl", "checkpoint/state.safetensors",
            "base/config.json", "base/tokenizer.json", "sft/model.safetensors", "sft/config.json",
            "reward/accuracy.json", "reward/config.json", "reward/model.safetensors"]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from helpers import FLAGS, call
 
-from minirlhf import run_folder
+from minirlhf import environment as recording
+from minirlhf import pipeline, run_folder
 from minirlhf.arrays import NUMPY, cupy_problem
 from minirlhf.environment import DECISIVE, differences, environment
 from minirlhf.files import read_json, write_json
@@ -140,3 +141,72 @@ def test_a_data_file_that_has_changed_is_refused(tmp_path, monkeypatch, capsys):
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert run_folder.digest(tmp_path / "people.jsonl") != read_json(
         "runs/p/environment.json")["data"][str(tmp_path / "people.jsonl")]
+
+
+# --- the memory that it took ---------------------------------------------------------------------
+
+PEAK = Path("runs/p/memory.json")
+
+
+@pytest.fixture
+def takes(tmp_path, monkeypatch):
+    """takes(bytes): from now on this process has taken so much at most."""
+    monkeypatch.chdir(tmp_path)
+    return lambda size: monkeypatch.setattr(recording, "peak_memory", lambda: size)
+
+
+def test_the_peak_is_recorded_at_the_end_of_each_stage(takes):
+    takes(300)
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    for size, stage in ((400, "sft"), (500, "preferences"), (600, "reward-model"), (700, "ppo"),
+                        (800, "evaluate")):
+        takes(size)
+        assert call(stage, "p") == 0
+        assert read_json(PEAK) == {"peak": size}
+    assert "took 800 bytes at most" in Path("runs/p/report.html").read_text()
+    takes(900)
+    assert call("report", "p") == 0 and read_json(PEAK) == {"peak": 800}       # it computes nothing
+
+
+@pytest.mark.parametrize("first, then", [(300, 200), (200, 300), (300, None)])
+def test_a_run_that_goes_on_keeps_the_largest(first, then, takes, monkeypatch, capsys):
+    """It dies before its second stage, and a process goes on that takes less, or more."""
+    real = pipeline.STAGES["sft"]
+    dies = real._replace(run=lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+    takes(first)
+    with monkeypatch.context() as patch:
+        patch.setitem(pipeline.STAGES, "sft", dies)
+        assert call("run", "--name", "p", *FLAGS) == 130
+    assert read_json(PEAK) == {"peak": first}
+    takes(then)
+    assert call("run", "--name", "p", *FLAGS, "--resume") == 0
+    assert read_json(PEAK) == {"peak": max(first, then or 0)}
+    assert f"took {max(first, then or 0)} bytes at most" in capsys.readouterr().out
+
+
+def test_a_run_elsewhere_begins_with_a_peak_of_its_own(takes):
+    takes(300)
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    takes(200)
+    assert call("sft", "p", "--name", "q") == 0
+    assert read_json("runs/q/memory.json") == {"peak": 200} and read_json(PEAK) == {"peak": 300}
+
+
+def test_where_nobody_tells_the_peak_none_is_written(takes):
+    takes(None)
+    assert call("run", "--name", "p", *FLAGS) == 0
+    assert not PEAK.exists() and "The process took" not in Path("runs/p/report.html").read_text()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"peak": null}', '{"peak": 0}', '{"peak": -1}',
+                                     '{"peak": 1.5}', '{"peak": true}', '{"peak": "1"}'])
+def test_a_record_that_is_none_is_named_before_any_work(content, takes, capsys):
+    takes(300)
+    assert call("pretrain", "--name", "p", *FLAGS) == 0
+    PEAK.write_text(content)
+    for argv in (["sft", "p"], ["run", "--name", "p", *FLAGS, "--resume"]):
+        capsys.readouterr()
+        assert call(*argv) == 2
+        told = capsys.readouterr().err
+        assert re.match('minirlhf: .*memory.json wants {"peak": bytes}, got', told)
+        assert not Path("runs/p/sft").exists()

@@ -1,6 +1,7 @@
 """Laws of what a run's folder is read for: names of models, looks, the best policy; and of the
 terminal's texts about them."""
 
+import numpy as np
 import pytest
 from helpers import SAMPLES, sample
 from hypothesis import given
@@ -8,7 +9,18 @@ from hypothesis import strategies as st
 
 from minirlhf import report
 from minirlhf.files import write_json, write_jsonl
-from minirlhf.findings import TITLES, algorithm, looks, part, read_best, setting, titles_of
+from minirlhf.findings import (
+    TITLES,
+    algorithm,
+    looks,
+    model_size,
+    models_in_memory,
+    part,
+    read_best,
+    setting,
+    titles_of,
+)
+from minirlhf.memory import Held
 from minirlhf.settings import RunConfig
 from minirlhf.watching import BANDS, marks
 
@@ -127,6 +139,36 @@ def test_a_report_of_the_best_that_is_none_is_named(tmp_path, broken):
         read_best(tmp_path)
 
 
+# --- the models in memory ------------------------------------------------------------------------
+
+def with_models(folder, *names, size=250):
+    """A run's folder with models of so many numbers in float32."""
+    from safetensors.numpy import save_file
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        save_file({"a": np.zeros(size, np.float32)}, folder / name / "model.safetensors")
+    return folder
+
+
+def test_the_size_of_a_model_is_that_of_its_numbers(tmp_path):
+    from safetensors.numpy import save_file
+    assert model_size(tmp_path) is None
+    save_file({"a": np.zeros((3, 4), np.float16), "b": np.zeros(5, np.float32),
+               "c": np.zeros((), np.float64)}, tmp_path / "model.safetensors")
+    assert model_size(tmp_path) == (12 + 5 + 1, 24 + 20 + 8)
+
+
+def test_the_models_in_memory_are_found_only_if_all_are_there(tmp_path):
+    folder = with_models(tmp_path, "policy", "reward", "sft")
+    grouped = [Held(name, 250, 1000) for name in ("policy", "reward", "reference")]
+    assert models_in_memory(folder, {"algorithm": "rloo"}) == grouped
+    assert models_in_memory(folder, {}) == []                              # PPO without its critic
+    with_models(tmp_path, "value")
+    assert [model.model for model in models_in_memory(folder, {})] == [
+        "policy", "value", "reward", "reference"]
+    assert models_in_memory(folder, {"algorithm": "grpo"}) == grouped
+
+
 # --- the terminal --------------------------------------------------------------------------------
 
 def folder_of(tmp_path, metrics, config=None, best=BEST):
@@ -206,3 +248,39 @@ def test_tables_over_seeds_have_a_column_a_model():
 def test_the_defaults_of_titles_are_those_of_a_default_run():
     from dataclasses import asdict
     assert titles_of(asdict(RunConfig())) == TITLES | {"best-of-n": "best of 16"}
+
+
+KEEPS = ("PPO keeps 4 models in memory, with the gradients and moments of those that learn 10.0 kB")
+
+
+@pytest.mark.parametrize("environment, peak, line", [
+    ({}, None, None), (None, None, None),
+    (None, 100_000, " 100.0 kB at most, of which that is 10.0%; the rest is Python, NumPy, data "
+                    "and activations"),
+    ({"backend": "numpy"}, 9_999, " 10.0 kB at most, less than that: it never held all of it at "
+                                  "once"),
+    ({"backend": "cupy"}, 100_000, " 100.0 kB at most on the host; the models were on the GPU, "
+                                   "whose memory is not measured here")])
+def test_the_memory_of_a_run_is_told(environment, peak, line, tmp_path):
+    """Four models of 1 kB: 4 + 4 + 1 + 1."""
+    folder = with_models(tmp_path, "policy", "value", "reward", "sft")
+    write_json(folder / "config.json", {})
+    if environment is not None:
+        write_json(folder / "environment.json", environment)
+    if peak is not None:
+        write_json(folder / "memory.json", {"peak": peak})
+    assert report.memory_text(folder).splitlines() == [
+        KEEPS, *[f"The process took{line}"] * (line is not None)]
+
+
+def test_the_memory_of_three_models_is_told_as_that(tmp_path):
+    folder = with_models(tmp_path, "policy", "reward", "sft")
+    write_json(folder / "config.json", {"algorithm": "grpo"})
+    assert report.memory_text(folder) == KEEPS.replace("PPO keeps 4", "GRPO keeps 3").replace(
+        "10.0 kB", "6.0 kB")
+
+
+def test_without_its_models_a_run_has_nothing_to_tell_of_memory(tmp_path):
+    write_json(tmp_path / "config.json", {})
+    write_json(tmp_path / "memory.json", {"peak": 100_000})
+    assert report.memory_text(tmp_path) == ""

@@ -94,13 +94,13 @@ def test_a_missing_unbroadcast_is_caught(shape, backend, rng):
     x = backend.asarray(rng.standard_normal((3, 4)))
     z = backend.asarray(rng.standard_normal(shape))
     check_gradient(ops.mul, x, z)
-    with pytest.raises(AssertionError, match="argument 1 .*shape"):
+    with pytest.raises(ValueError, match=r"was given a gradient of shape \(3, 4\)"):
         check_gradient(product, x, z)
 
 
 def test_a_transposed_gradient_of_a_matrix_that_is_not_square_is_caught_by_its_shape(backend, rng):
     x = backend.asarray(rng.standard_normal((2, 3)))
-    with pytest.raises(AssertionError, match=r"argument 0 of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) was given a gradient of shape \(3, 2\)"):
         check_gradient(WRONG_UNARY["the gradient transposed"], x)
 
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "minirlhf"
 
 ROWS = [                                            # from the machine up to the doors
     ["arrays", "files"],
+    ["host"],
     ["environment"],
     ["parameters"],
     ["checkpoint"],
@@ -22,7 +23,7 @@ ROWS = [                                            # from the machine up to the
     ["tokens"],
     ["transformer"],
     ["sampling"],
-    ["optimizer"],
+    ["optimizer", "memory"],
     ["sft", "bradley_terry", "kl_penalty", "gae", "clipped_surrogate", "group_advantage", "dpo",
      "aggregation"],
     ["rollout"],

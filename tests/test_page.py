@@ -170,7 +170,7 @@ def test_the_page_says_its_language_its_title_and_that_nothing_may_be_loaded(mad
 def test_every_chart_has_words_for_those_who_do_not_see_it(made):
     shown = made()
     charts = [attributes for tag, attributes in shown.tags if tag == "svg"]
-    assert len(charts) == 3 + 7 + len(ACCURACY)
+    assert len(charts) == 3 + 7 + len(ACCURACY) + 1                # the models in memory
     for chart in charts:
         if chart["class"] == "chart":
             assert chart["role"] == "img"
@@ -632,22 +632,17 @@ def test_the_four_models_are_shown_with_their_sizes(tmp_path):
     assert rows[0][3] == machine.bytes_text(4 * sizes["policy"])       # float32
     learning = 3 * 4 * (sizes["policy"] + sizes["value"])              # a gradient, two moments
     assert f"another {machine.bytes_text(learning)}" in shown.text
+    assert rows[1][3:] == [machine.bytes_text(k * 4 * sizes["value"]) for k in (1, 1, 2, 4)]
+    assert rows[2][4:] == ["–", "–", rows[2][3]]                       # frozen
+    assert rows[4][6] == machine.bytes_text(4 * sum(sizes.values()) + learning)
     assert "we are actually keeping four models in memory" in shown.text
 
 
-def test_the_size_of_a_model_is_that_of_its_numbers(tmp_path):
-    from safetensors.numpy import save_file
-    assert machine.model_size(tmp_path) is None
-    save_file({"a": np.zeros((3, 4), np.float16), "b": np.zeros(5, np.float32),
-               "c": np.zeros((), np.float64)}, tmp_path / "model.safetensors")
-    assert machine.model_size(tmp_path) == (12 + 5 + 1, 24 + 20 + 8)
-
-
-@pytest.mark.parametrize("size, text", [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"),
-                                        (496_896, "496.9 kB"), (2_500_000, "2.5 MB"),
-                                        (7e9, "7.0 GB"), (2e12, "2000.0 GB")])
-def test_bytes_are_written_in_units_that_can_be_read(size, text):
-    assert machine.bytes_text(size) == text
+def test_the_bar_of_a_whole_ends_at_its_end():
+    bar = figures.stacked_bar([("fill", 3.0), ("fill frozen", 1.0), ("track", 0.0)])
+    assert 'class="fill" d="M0.00 8h74.60"' in bar and 'd="M75.00 8h24.60"' in bar
+    assert 'class="track" d="M100.00 8h0.00"' in bar
+    assert 'd="M0.00 8h0.10"' in figures.stacked_bar([("fill", 1), ("track", 499)])   # is seen
 
 
 # --- settings ------------------------------------------------------------------------------------

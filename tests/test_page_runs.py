@@ -1,6 +1,7 @@
 """Laws of the page of all sorts of runs: watched, by three algorithms, in rounds, old."""
 
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from test_page import (
 
 from minirlhf import page, report, transformer
 from minirlhf.files import write_json, write_jsonl
+from minirlhf.findings import folders_in_memory, models_in_memory, on_device
+from minirlhf.memory import together
 from minirlhf.page import figures, machine, rounds
 from minirlhf.parameters import count
 from minirlhf.refusals import refusal_rates
@@ -267,12 +270,77 @@ def test_with_ppo_four_are_in_memory_and_the_others_would_save_one(tmp_path):
     assert f"moments: {machine.bytes_text(4 * 4 * value)}." in shown.text
 
 
-def test_a_reference_that_is_the_last_rounds_policy_is_shown_as_such():
+def test_a_reference_that_is_the_last_rounds_policy_is_shown_as_such(tmp_path):
     further = config(rounds=3)
-    assert machine.models_of(further)[-1][1] == "sft"
+    assert folders_in_memory(further)["reference"] == "sft"
     further["iteration"]["reference"] = "last"
-    assert machine.models_of(further)[-1][1] == "rounds/02/policy"
-    assert machine.models_of(further | {"rounds": 1})[-1][1] == "sft"
+    assert folders_in_memory(further)["reference"] == "rounds/02/policy"
+    assert folders_in_memory(further | {"rounds": 1})["reference"] == "sft"
+    folder = run_folder(tmp_path / "run", config=further)
+    shutil.copytree(folder / "sft", folder / "rounds/02/policy")
+    row = section(page.page_html(folder), "memory").rows("memory")[3]
+    assert row[1] == "rounds/02/policy/" and "policy of the last round" in row[0]
+
+
+MEASURED = re.compile('<figure class="measured stack">.*?</figure>', re.S)
+WHOLE = {"ppo": 13_200, "grpo": 7_888}     # 4·(4·328 + 4·332 + 332 + 328), without the value model
+
+
+@pytest.mark.parametrize("own, keys, factors, large", [
+    ("ppo", ["policy 40%", "value model 40%", "reward model 10%", "reference 10%"],
+     "4 + 4 + 1 + 1", "280.0 GB"),
+    ("grpo", ["policy 67%", "reward model 17%", "reference 17%"], "4 + 1 + 1", "168.0 GB")])
+def test_the_shares_of_the_models_are_drawn_and_scaled_to_seven_billion(own, keys, factors, large,
+                                                                        tmp_path):
+    folder = run_folder(tmp_path / "run", config=config(algorithm=own))
+    assert together(models_in_memory(folder, config(algorithm=own))) == WHOLE[own]
+    shown = section(page.page_html(folder), "memory")
+    for key in keys:
+        assert key in shown.text
+    assert f"weights that is {factors}, whatever its size. For models of 7 billion" in shown.text
+    assert f"it would be {large}." in shown.text
+    assert classes(shown, "path") == ["fill"] * (len(keys) - 2) + ["fill frozen"] * 2
+
+
+def test_the_peak_of_the_process_is_shown_with_the_models_part_of_it(tmp_path):
+    """13,200 of 132,000 bytes.  But for this figure the page is what it was."""
+    folder = run_folder(tmp_path / "run")
+    before = page.page_html(folder)
+    assert not MEASURED.search(before)
+    write_json(folder / "memory.json", {"peak": 10 * WHOLE["ppo"]})
+    html = page.page_html(folder)
+    [figure] = MEASURED.findall(html)
+    assert MEASURED.sub("", html).split() == before.split()
+    assert "took 132.0 kB at most, of which that is 10.0%; the rest is Python" in figure
+    assert 'd="M0.00 8h9.60"' in figure and "So it is with small models" in figure
+
+
+@pytest.mark.parametrize("peak, told, bar, small", [
+    (WHOLE["ppo"] * 5 // 4, "that is 80.0%; the rest", True, False),
+    (WHOLE["ppo"], "that is 100.0%; the rest", True, False),
+    (WHOLE["ppo"] - 1, "less than that: it never held all of it at once", False, False)])
+def test_a_peak_that_is_mostly_the_models_is_not_called_a_toys(peak, told, bar, small, tmp_path):
+    folder = run_folder(tmp_path / "run")
+    write_json(folder / "memory.json", {"peak": peak})
+    [figure] = MEASURED.findall(page.page_html(folder))
+    assert told in figure and ("<svg" in figure) == bar
+    assert ("So it is with small models" in figure) == small
+
+
+@pytest.mark.parametrize("environment", [
+    {"backend": "cupy"}, {"backend": "numpy", "resumed": [{"backend": "cupy"}]},
+    {"backend": "cupy", "resumed": [{"backend": "numpy"}]}])
+def test_on_a_gpu_the_page_says_that_its_memory_is_not_measured(environment, tmp_path):
+    folder = run_folder(tmp_path / "run", environment=environment)
+    write_json(folder / "memory.json", {"peak": 10 * WHOLE["ppo"]})
+    [figure] = MEASURED.findall(page.page_html(folder))
+    assert "on the GPU, whose memory is not measured here" in figure and "132.0 kB" in figure
+    assert "<svg" not in figure and "%" not in figure
+
+
+@pytest.mark.parametrize("resumed", [None, [], "cupy", [None, "cupy", {}], {"backend": "cupy"}])
+def test_whatever_an_environment_holds_a_run_on_the_host_is_one(resumed):
+    assert not on_device({"backend": "numpy", "resumed": resumed}) and not on_device({})
 
 
 # --- rounds --------------------------------------------------------------------------------------

@@ -67,9 +67,9 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(run):
 def promised(*models) -> set[str]:
     """The files of a run of one round."""
     files = {f"{name}/{file}" for name in (*models, "policy-best") for file in MODEL_FILES}
-    return files | {"config.json", "environment.json", "checkpoint/state.safetensors",
-                    "metrics.jsonl", "prompts.jsonl", "demonstrations.jsonl", "preferences.jsonl",
-                    "samples.jsonl", "report.html", "reward/accuracy.json",
+    return files | {"config.json", "environment.json", "memory.json", "metrics.jsonl",
+                    "checkpoint/state.safetensors", "prompts.jsonl", "demonstrations.jsonl",
+                    "preferences.jsonl", "samples.jsonl", "report.html", "reward/accuracy.json",
                     "policy-best/best.json"}
 
 

@@ -242,6 +242,21 @@ def test_a_minibatch_is_the_same_rows_of_every_array(rows, backend, models):
         assert_same(getattr(part, field.name), host(getattr(rollout, field.name))[rows])
 
 
+def test_a_part_is_some_rows_without_the_columns_behind_their_longest_response(backend):
+    """Prompts of 2 columns, responses of 3, 1 and 2 tokens: the last two rows want 4 columns."""
+    def of(columns):
+        return backend.asarray(np.arange(3 * columns).reshape(3, columns))
+
+    whole = Rollout(of(5), of(5) > 0, of(3) > 1, of(3), 10 * of(3), None, of(1)[:, 0])
+    part = whole.part(backend.asarray(np.array([2, 1])), 2)
+    assert_same(part.sequences, np.array([[10, 11, 12, 13], [5, 6, 7, 8]]))
+    assert part.sequence_mask.shape == (2, 4) and part.mask.shape == (2, 2)
+    assert_same(part.logprobs, np.array([[6, 7], [3, 4]]))
+    assert_same(part.ref_logprobs, np.array([[60, 70], [30, 40]]))
+    assert part.values is None
+    assert_same(part.scores, np.array([2, 1]))
+
+
 def test_collecting_offers_no_top_k_and_no_top_p(models):
     for settings in ({"top_k": 3}, {"top_p": 0.9}):
         with pytest.raises(TypeError, match=next(iter(settings))):
@@ -298,13 +313,13 @@ def test_pads_have_the_id_of_the_model(models):
 
 # --- memory --------------------------------------------------------------------------------------
 
-def test_a_toy_is_computed_256_rows_at_a_time_and_a_gpt2_as_its_logits_allow():
-    assert rows_at_once(ModelConfig(500), 48) == 256
-    assert rows_at_once(ModelConfig(2048, 320, 96, 4, 2), 304) == 256
+def test_a_toy_is_computed_64_rows_at_a_time_and_a_gpt2_as_its_logits_allow():
+    assert rows_at_once(ModelConfig(500), 48) == 64
+    assert rows_at_once(ModelConfig(2048, 320, 96, 4, 2), 304) == 64
     gpt2 = ModelConfig(50257, 1024, 768, 12, 12)
     n = rows_at_once(gpt2, 304)
-    assert 8 <= n <= 16 and 4 * n * 304 * 50257 < 2**30 < 4 * (n + 5) * 304 * (50257 + 24 * 768)
-    assert rows_at_once(gpt2, 304, most=3) == 3
+    assert n == 3 and 4 * n * 304 * 50257 < 2**28 < 4 * (n + 1) * 304 * (50257 + 24 * 768)
+    assert rows_at_once(gpt2, 304, most=2) == 2
     assert rows_at_once(ModelConfig(10**9), 10**3) == 1
 
 

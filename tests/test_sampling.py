@@ -11,7 +11,7 @@ from models import on, random_model, random_rows, row_logits, row_logprobs
 from minirlhf.parameters import pack, tree_map
 from minirlhf.sampling import KeyValueCache, draw, filter_logits, sample
 from minirlhf.tokens import EOS, PAD
-from minirlhf.transformer import ModelConfig
+from minirlhf.transformer import ModelConfig, trunk
 
 V = 12                                                       # the vocabulary of `random_model`
 PROMPT_LENGTHS = [5, 1, 3, 2]
@@ -274,6 +274,24 @@ def test_worked_stops_of_rows_that_end_at_different_times(backend):
     assert_same(tokens, np.array([[4, 3, 2, EOS], [EOS, PAD, PAD, PAD], [3, 2, EOS, PAD]]))
     assert_same(mask, np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]], bool))
     assert (logprobs[mask] < 0).all() and (logprobs[~mask] == 0).all()
+
+
+def test_rows_that_have_ended_leave_when_they_are_half_of_the_batch(backend, monkeypatch):
+    """Replies of 1, 1, 2, 3, 4, 4, 4 and 4 tokens: 8 rows, 6 of them still to go on, then 5, then
+    the half of 8, which stays."""
+    params, config = model_that_says(backend, [0, 0, EOS, 2, 3, 4])
+    computed = []
+
+    def counted(params, config, tokens, *more):
+        computed.append(len(tokens))
+        return trunk(params, config, tokens, *more)
+
+    monkeypatch.setattr("minirlhf.sampling.trunk", counted)
+    prompts = [[last] for last in (2, 5, 2, 3, 5, 4, 5, 5)]
+    tokens, mask, _ = sampled(params, config, prompts, 9, temperature=0)
+    assert mask.sum(axis=1).tolist() == [1, 4, 1, 2, 4, 3, 4, 4]
+    assert computed == [8, 8, 8, 4]
+    assert [tokens[i].tolist() for i in (1, 7)] == [[4, 3, 2, EOS]] * 2
 
 
 @pytest.mark.parametrize("max_new", [1, 2, 3])

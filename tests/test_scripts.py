@@ -17,8 +17,9 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
 # these take none of a run's flags
 NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_traces", "make_vectors",
-             "mistakes", "conventions", "tell_apart", "systems"}
+             "mistakes", "conventions", "tell_apart", "systems", "benchmark"}
 PRINTED = {
+    "benchmark": ["# Performance", "GFLOP/s", "| minute | 4 | ", "PyTorch", "| **all** | "],
     "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
     "conventions": ["checked: gae.mask.md"],
     "interrupt": ["work lost", "byte for byte"],

@@ -28,9 +28,14 @@ from minirlhf.tokens import BOT, USER
 def orders(backend, config, seed=0) -> list[list[int]]:
     """The rows of every minibatch, whose tokens are counted right."""
     lengths = np.arange(12)
-    rollout = Rollout(*[None] * 2, backend.asarray(prefix_mask(lengths, 12)), *[None] * 4)
-    parts = [(host(rows), tokens) for rows, tokens in
-             minibatches(rollout, lengths, config, np.random.default_rng(seed))]
+    sequences, mask = np.zeros((12, 15)), prefix_mask(lengths, 12)
+    rollout = Rollout(backend.asarray(sequences), None, backend.asarray(mask), *[None] * 4)
+    parts = []
+    for shards, tokens in minibatches(rollout, lengths, config, np.random.default_rng(seed), 2):
+        shards = [(host(rows), longest) for rows, longest in shards]
+        assert len(shards) == 2
+        assert all(longest == lengths[rows].max() for rows, longest in shards)
+        parts.append((np.concatenate([rows for rows, _ in shards]), tokens))
     assert [tokens for _, tokens in parts] == [lengths[rows].sum() for rows, _ in parts]
     assert all(type(tokens) is int for _, tokens in parts)
     return [rows.tolist() for rows, _ in parts]

@@ -74,9 +74,10 @@ def test_windows_are_pieces_of_the_stream_at_places_drawn_anew_each_step(backend
     """A stream that counts: every window is consecutive, and its start tells where it lay."""
     seen = []
 
-    def record(params, model, tokens):
+    def record(params, model, tokens, count):
         seen.append(host(tokens))
-        return next_token_loss(params, model, tokens % 14)
+        assert count == 8 * 2
+        return next_token_loss(params, model, tokens % 14, count)
 
     monkeypatch.setattr("minirlhf.stages.pretraining.next_token_loss", record)
     run(fresh(backend), PretrainingConfig(steps=30, batch_size=8, window=3), stream=np.arange(7))

@@ -208,7 +208,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(backend):
     first, again, other = fresh(backend), fresh(backend), fresh(backend)
     config = RewardModelConfig(steps=4, batch_size=2)
     numbers = [run(params, config, seed=seed)
-               for params, seed in ((first, 0), (again, 0), (other, 1))]
+               for params, seed in ((first, 0), (again, 0), (other, 2))]
     assert numbers[0] == numbers[1] != numbers[2]
     assert_same(first.flat, again.flat)
     assert (first.flat != other.flat).any()

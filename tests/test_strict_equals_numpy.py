@@ -44,13 +44,14 @@ def test_an_op_and_its_gradient(op, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_number_and_every_parameter_of_a_stage(stage, dtype):
+def test_every_number_and_every_parameter_of_a_stage(stage, shards, dtype):
     found = {}
     for backend in (NUMPY, STRICT):
         models, model = four_models(backend, dtype)
         rows = [{name: float(x) for name, x in row.items()}
-                for row in steps_of(stage, models, model)]
+                for row in steps_of(stage, models, model, shards)]
         found[backend.name] = rows, models
     assert found["numpy"][0] == found["strict"][0] and len(found["numpy"][0]) == 2
     for here, there in zip(found["numpy"][1], found["strict"][1], strict=True):

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from minirlhf import ops
 from minirlhf.optimizer import adamw_state
 from minirlhf.parameters import copy, leaves, pack, tree_map
-from minirlhf.stages.training import Stage, batches, require_positive, step_rng, update
+from minirlhf.stages.training import (
+    Stage,
+    batches,
+    require_positive,
+    shards_of,
+    step_rng,
+    update,
+)
 
 # --- random streams ------------------------------------------------------------------------------
 
@@ -59,6 +66,33 @@ def test_the_first_rounds_numbers_are_those_of_a_run_without_rounds():
         assert_same(step_rng(seed, stage, step).random(4), without.random(4))
 
 
+# --- shards --------------------------------------------------------------------------------------
+
+def test_worked_shards():
+    """Half of 24 tokens: the rows of 9 and 5 tokens against 4, 3, 2 and 1."""
+    assert [part.tolist() for part in shards_of([2, 9, 1, 5, 4, 3], 2)] == [[1, 3], [4, 5, 0, 2]]
+    assert [part.tolist() for part in shards_of([7, 7, 7, 7], 2)] == [[0, 1], [2, 3]]
+    assert [part.tolist() for part in shards_of([5], 3)] == [[0]]
+
+
+lengths_of_rows = st.lists(st.integers(1, 40), min_size=1, max_size=30)
+
+
+@given(lengths_of_rows, st.integers(1, 6))
+def test_every_row_is_in_one_shard_and_none_is_empty(lengths, shards):
+    parts = shards_of(lengths, shards)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
+    assert 1 <= len(parts) <= shards and all(len(part) for part in parts)
+
+
+@given(lengths_of_rows, st.integers(1, 6))
+def test_longer_rows_come_first_and_no_shard_has_more_than_its_share_and_a_row(lengths, shards):
+    parts = [np.array(lengths)[part] for part in shards_of(lengths, shards)]
+    together = np.concatenate(parts)
+    assert (together[:-1] >= together[1:]).all()
+    assert all(part.sum() <= sum(lengths) / shards + part.max() for part in parts)
+
+
 # --- one optimizer step --------------------------------------------------------------------------
 
 def slope(params, weights):
@@ -77,7 +111,7 @@ def test_an_update_by_hand(backend):
     remember the halved one, and AdamW's first step has the size of the learning rate."""
     params, weights = small_problem(backend)
     state = adamw_state(params)
-    loss, norm = update(slope, params, state, 0.1, 2.5, weights)
+    loss, norm = update(slope, params, state, 0.1, 2.5, [(weights,)])
     assert float(loss) == pytest.approx(3.0 + 2.0)              # before the step
     assert float(norm) == pytest.approx(5.0)                    # before clipping
     assert_close(params.flat, np.array([0.9, -2.0, 0.4]), rtol=1e-7)
@@ -90,31 +124,47 @@ def test_a_second_update_uses_the_moments_of_the_first(backend):
     """m̂ = (0.09·g₁ + 0.1·g₂)/0.19 and v̂ likewise: for g₂ = −g₁ the second step is small."""
     params, weights = small_problem(backend)
     state = adamw_state(params)
-    update(slope, params, state, 0.1, 100.0, weights)
-    update(slope, params, state, 0.1, 100.0, {k: -w for k, w in weights.items()})
+    update(slope, params, state, 0.1, 100.0, [(weights,)])
+    update(slope, params, state, 0.1, 100.0, [({k: -w for k, w in weights.items()},)])
     back = 0.1 * (0.1 - 0.09) / 0.19
     assert_close(params.flat, np.array([0.9 + back, -2.0, 0.4 + back]), rtol=1e-7)
 
 
 def test_an_update_has_no_weight_decay(backend):
     params, weights = small_problem(backend)
-    update(slope, params, adamw_state(params), 0.1, 1.0, weights)
+    update(slope, params, adamw_state(params), 0.1, 1.0, [(weights,)])
     assert params["a"][1] == -2.0                               # no gradient, no movement
 
 
 def test_an_update_writes_into_the_arrays_it_was_given(backend):
     params, weights = small_problem(backend)
     flat, leaf, before = params.flat, params["a"], copy(params)
-    update(slope, params, adamw_state(params), 0.1, 1.0, weights)
+    update(slope, params, adamw_state(params), 0.1, 1.0, [(weights,)])
     assert params.flat is flat and params["a"] is leaf
     assert leaf[0] == flat[0] != before["a"][0]                 # the leaf is still a view
     assert_same(weights["a"], np.array([3.0, 0.0]))
 
 
+def test_an_update_on_nothing_is_refused(backend):
+    params, _ = small_problem(backend)
+    with pytest.raises(ValueError, match="at least one part"):
+        update(slope, params, adamw_state(params), 0.1, 2.5, [])
+
+
+def test_an_update_on_parts_is_the_update_on_their_sum(backend):
+    params, weights = small_problem(backend)
+    whole, parts = copy(params), copy(params)
+    found = [float(x) for x in update(slope, whole, adamw_state(whole), 0.1, 2.5, [(weights,)])]
+    half = {name: w / 2 for name, w in weights.items()}
+    assert [float(x) for x in update(slope, parts, adamw_state(parts), 0.1, 2.5,
+                                     [(half,), (half,)])] == found
+    assert_same(parts.flat, whole.flat)
+
+
 def test_small_gradients_are_not_scaled_up(backend):
     params, weights = small_problem(backend)
     state = adamw_state(params)
-    update(slope, params, state, 0.1, 50.0, weights)
+    update(slope, params, state, 0.1, 50.0, [(weights,)])
     assert_close(state["m"].flat, 0.1 * np.array([3.0, 0, 4.0]), rtol=1e-12)
     assert [name for name, _ in leaves(params)] == ["a", "b"]
 

@@ -19,6 +19,7 @@ of held-out replies that all coincide no accuracy.  The same folder gives the sa
 from importlib.resources import files
 from pathlib import Path
 
+from minirlhf.environment import read_peak
 from minirlhf.files import read_object, write_text
 from minirlhf.findings import algorithm, read_best, read_metrics, setting, titles_of
 from minirlhf.labels import read_labels, summaries
@@ -93,7 +94,8 @@ def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict],
              config: dict) -> list[str]:
     """The sections in the order of the story; an empty text for each that has nothing to show."""
     metrics = read_metrics(folder)
-    titles, environment = titles_of(config), folder / "environment.json"
+    titles, place = titles_of(config), folder / "environment.json"
+    environment = read_object(place) if place.exists() else {}
     stages = {stage: training.stage_html(chapter, metrics, config)
               for stage, chapter in training.chapters_of(config).items()}
     people = results.people_html(summaries(read_labels(folder / "labels.jsonl")), titles)
@@ -105,8 +107,9 @@ def sections(folder: Path, samples: list[dict], accuracy: dict[str, dict],
             stages[algorithm(config)],
             watched.watched_html(metrics, config, bests(folder, config)),
             rounds.rounds_html(folder, config, metrics, comparison(samples), titles),
-            stages["DPO"], people, machine.memory_html(folder, config),
-            machine.settings_html(config, read_object(environment) if environment.exists() else {})]
+            stages["DPO"], people,
+            machine.memory_html(folder, config, environment, read_peak(folder)),
+            machine.settings_html(config, environment)]
 
 
 def bests(folder: Path, config: dict) -> dict[int, dict]:

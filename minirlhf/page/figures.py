@@ -229,3 +229,17 @@ def share_bar(share: float, error: float, best: float | None = None) -> str:
         parts.append(f'<path class="best" d="M{100 * best:.1f} 1V15"/>')
     return ('<svg class="share" aria-hidden="true" viewBox="0 0 100 16" '
             f'preserveAspectRatio="none">{"".join(parts)}</svg>')
+
+
+def stacked_bar(parts: Sequence[tuple[str, float]]) -> str:
+    """A whole in its parts, (class in style.css, size), side by side with a gap between them.
+
+    What they are and how much of it stands beside the bar.
+    """
+    whole, start, body = sum(size for _, size in parts), 0.0, ""
+    for kind, size in parts:
+        width = 100 * size / whole
+        body += f'<path class="{kind}" d="M{start:.2f} 8h{width - min(0.4, width / 2):.2f}"/>'
+        start += width
+    return ('<svg class="share" aria-hidden="true" viewBox="0 0 100 16" '
+            f'preserveAspectRatio="none">{body}</svg>')

@@ -3,90 +3,127 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from minirlhf.files import read_shapes
-from minirlhf.findings import algorithm, setting
-from minirlhf.page.markup import details, escaped, quotation, section, table, table_row
+from minirlhf.findings import (
+    algorithm,
+    folders_in_memory,
+    models_in_memory,
+    on_device,
+    peak_text,
+)
+from minirlhf.memory import MODELS, Held, bytes_text, held, together
+from minirlhf.page.figures import stacked_bar
+from minirlhf.page.markup import details, escaped, quotation, section, table, table_row, typeset
 from minirlhf.presets import text_settings
 from minirlhf.settings import RunConfig
 
 # --- models in memory ----------------------------------------------------------------------------
 
-FOUR = (("Policy", "policy", "the language model being updated"),
-        ("Value model", "value", "expects the reward: the baseline of the advantage"),
-        ("Reward model", "reward", "scores the responses; frozen"),
-        ("Reference", "sft", "the frozen SFT model that the KL penalty measures from"))
-WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+ROLES = {"policy": ("Policy", "the language model being updated"),
+         "value": ("Value model", "expects the reward: the baseline of the advantage"),
+         "reward": ("Reward model", "scores the responses; frozen"),
+         "reference": ("Reference", "the frozen SFT model that the KL penalty measures from")}
+OF_THE_LAST_ROUND = "the frozen policy of the last round, that the KL penalty measures from"
+LARGE = 7_000_000_000                          # parameters of a model as it is really aligned
 
 
-def model_size(folder: Path) -> tuple[int, int] | None:
-    """(parameters, bytes) of a saved model, read from the head of its file; None if there is none.
+def memory_html(folder: Path, config: dict, environment: dict, peak: int | None) -> str:
+    """The models that stage 3 keeps, with their sizes; empty unless the run has all of them.
 
-    No tensor is loaded, so this costs nothing for a large model either.
+    peak: the most memory that a process of the run has taken, if that is known.
     """
-    path = folder / "model.safetensors"
-    if not path.exists():
-        return None
-    arrays = [(prod(shape), WIDTHS[dtype]) for shape, dtype in read_shapes(path).values()]
-    return sum(count for count, _ in arrays), sum(count * width for count, width in arrays)
-
-
-def models_of(config: dict) -> list[tuple[str, str, str]]:
-    """(title, folder, role) of the models that stage 3 of such a run keeps in memory."""
-    rounds = setting(config, "rounds", 1)
-    kept = [row for row in FOUR if row[1] != "value" or algorithm(config) == "PPO"]
-    if rounds > 1 and setting(config, "iteration.reference", "sft") == "last":
-        kept[-1] = ("Reference", f"rounds/{rounds - 1:02}/policy",
-                    "the frozen policy of the last round, that the KL penalty measures from")
-    return kept
-
-
-def memory_html(folder: Path, config: dict) -> str:
-    """The models that stage 3 keeps, with their sizes; empty unless the run has all of them."""
-    models = models_of(config)
-    sizes = {name: model_size(folder / name) for _, name, _ in models}
-    if None in sizes.values():
+    models = models_in_memory(folder, config)
+    if not models:
         return ""
-    rows = [(f"{title}<small>{escaped(role)}</small>", f"{name}/", f"{sizes[name][0]:,}",
-             bytes_text(sizes[name][1])) for title, name, role in models]
-    total = tuple(sum(column) for column in zip(*sizes.values(), strict=True))
-    rows.append(("Together", "", f"{total[0]:,}", bytes_text(total[1])))
-    four = "value" in sizes
-    return section(
-        "memory", f"{'Four' if four else 'Three'} models in memory",
-        quotation("So during PPO RL fine-tuning, we are actually keeping four models in memory"
-                  if four else "which brings the count down to three models"),
-        table("memory", ("", "folder", "parameters", "bytes"), map(table_row, rows),
-              f"Sizes of the models of {algorithm(config)}"),
-        f"<p>{learning_text(sizes)}</p>")
+    four = len(models) == 4
+    quotes = ((quotation("So during PPO RL fine-tuning, we are actually keeping four models in "
+                         "memory"),
+               quotation("This is a big part of why PPO-based RLHF is expensive.")) if four else
+              (quotation("which brings the count down to three models"),))
+    shown = [] if peak is None else [peak_html(models, peak, on_device(environment))]
+    return section("memory", f"{'Four' if four else 'Three'} models in memory", *quotes,
+                   sizes_html(models, config), shares_html(models),
+                   f"<p>{learning_text(models)}</p>", f"<p>{scaling_text(models, config)}</p>",
+                   *shown)
 
 
-def learning_text(sizes: dict[str, tuple[int, int]]) -> str:
+def sizes_html(models: Sequence[Held], config: dict) -> str:
+    """A row a model: its weights, and what it takes besides if it learns."""
+    places, rows = folders_in_memory(config), []
+    for model in models:
+        title, role = ROLES[model.model]
+        if places[model.model].startswith("rounds/"):
+            role = OF_THE_LAST_ROUND
+        rows.append((f"{title}<small>{escaped(role)}</small>", f"{places[model.model]}/",
+                     f"{model.parameters:,}", *map(amount, parts_of(model))))
+    sums = [sum(column) for column in zip(*map(parts_of, models), strict=True)]
+    rows.append(("Together", "", f"{sum(model.parameters for model in models):,}",
+                 *map(amount, sums)))
+    return table("memory", ("", "folder", "parameters", "weights", "gradient", "moments",
+                            "together"), map(table_row, rows),
+                 f"Bytes of the models of {algorithm(config)}")
+
+
+def parts_of(model: Held) -> tuple[int, int, int, int]:
+    return model.weights, model.gradient, model.moments, model.together
+
+
+def amount(size: int) -> str:
+    return bytes_text(size) if size else "–"
+
+
+def shares_html(models: Sequence[Held]) -> str:
+    """Each model's part of their memory, as a bar, and in words."""
+    whole = together(models)
+    kinds = ["fill" if model.learns else "fill frozen" for model in models]
+    keys = "".join(f'<span class="key{"" if model.learns else " frozen"}">'
+                   f"{ROLES[model.model][0].lower()} <b>{model.together / whole:.0%}</b></span>"
+                   for model in models)
+    bar = stacked_bar([(kind, model.together) for kind, model in zip(kinds, models, strict=True)])
+    return f'<figure class="stack"><p class="keys">{keys}</p>{bar}</figure>'
+
+
+def peak_html(models: Sequence[Held], peak: int, device: bool) -> str:
+    """How much of what the process took is the models.
+
+    The one part of the page that differs where the same run is made again.
+    """
+    own = together(models)
+    bar = "" if device or own > peak else stacked_bar([("fill", own), ("track", peak - own)])
+    why = "" if device or 2 * own > peak else (
+        " So it is with small models: what they take grows with their parameters, while Python and "
+        "NumPy stay as they are, and activations grow with batch, length and width.")
+    return (f'<figure class="measured stack">{bar}<figcaption><p><strong>Measured.</strong> '
+            f"{typeset(peak_text(models, peak, device))}.{why}</p></figcaption></figure>")
+
+
+def learning_text(models: Sequence[Held]) -> str:
     """What learning costs beside the models, and what the other way of stage 3 would cost."""
-    policy, on_top = sizes["policy"][1], "What the forward pass keeps for the backward pass"
-    if "value" in sizes:
-        value = sizes["value"][1]
+    size = {model.model: model.weights for model in models}
+    more = bytes_text(sum(model.gradient + model.moments for model in models))
+    on_top = "What the forward pass keeps for the backward pass"
+    if "value" in size:
         return ("The two that learn, policy and value model, also need a gradient and the two "
-                "moments of AdamW, each as large as the model: another "
-                f"{bytes_text(3 * (policy + value))}. {on_top} comes on top. GRPO and RLOO have no "
-                "value model, which saves the model, its gradient and its moments: "
-                f"{bytes_text(4 * value)}.")
-    value = sizes["reward"][1]                                  # it would begin as a copy of it
+                f"moments of AdamW, each as large as the model: another {more}. {on_top} comes on "
+                "top. GRPO and RLOO have no value model, which saves the model, its gradient and "
+                f"its moments: {bytes_text(4 * size['value'])}.")
+    value = size["reward"]                                      # it would begin as a copy of it
     return ("The policy, the one that learns, also needs a gradient and the two moments of AdamW, "
-            f"each as large as the model: another {bytes_text(3 * policy)}. {on_top} comes on top. "
+            f"each as large as the model: another {more}. {on_top} comes on top. "
             "PPO would keep a value model too, as large as the reward model, with a gradient and "
             f"moments of its own: {bytes_text(4 * value)} more.")
 
 
-def bytes_text(size: int) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+def scaling_text(models: Sequence[Held], config: dict) -> str:
+    """What the same arithmetic gives for models as they are really aligned."""
+    own = algorithm(config).lower()
+    large = held(own, dict.fromkeys(MODELS[own], LARGE))
+    factors = " + ".join(str(model.together // model.weights) for model in large)
+    return (f"In units of one model’s weights that is {factors}, whatever its size. For models of "
+            f"{LARGE // 10**9} billion parameters, in float32 as here, it would be "
+            f"{bytes_text(together(large))}.")
 
 
 # --- versions and settings -----------------------------------------------------------------------

@@ -16,12 +16,13 @@ import numpy as np
 
 from minirlhf.arrays import Array, array_module
 from minirlhf.dpo import dpo_loss
+from minirlhf.host import in_parallel
 from minirlhf.ops import embedding, reshape, sum, where
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
 from minirlhf.stages.reward_model import Group, collate
-from minirlhf.stages.training import Stage, batches, require_positive, update
-from minirlhf.tokens import token_logprobs
+from minirlhf.stages.training import Stage, batches, require_positive, shards_of, update
+from minirlhf.tokens import PAD, token_logprobs
 from minirlhf.transformer import ModelConfig, logits
 
 
@@ -75,11 +76,20 @@ def preference_loss(params, model: ModelConfig, tokens: Array, mask: Array, resp
     return total
 
 
+def collate_responses(groups: Sequence[Group], pad_id: int | None = PAD) -> tuple:
+    """As `collate`, with a response_mask (N, T) after the mask."""
+    tokens, mask, pairs = collate(groups, pad_id)
+    begins = np.concatenate([[group.prompt_length] * len(group.rows) for group in groups])
+    return tokens, mask, mask & (np.arange(tokens.shape[1]) >= begins[:, None]), pairs
+
+
 def train(params: Parameters, reference: Parameters, model: ModelConfig, groups: Sequence[Group],
-          config: DPOConfig, *, seed: int, state: dict | None = None) -> Iterator[dict]:
+          config: DPOConfig, *, seed: int, state: dict | None = None,
+          shards: int = 1) -> Iterator[dict]:
     """Train `params` in place, held to `reference`; yields {loss, grad_norm, lr} a step.
 
-    state: AdamW's, to go on from its step; by default a fresh one.
+    state: AdamW's, to go on from its step; by default a fresh one.  shards: the parts in which a
+    step is computed.
     Raises ValueError if there is no comparison.
     """
     if not groups:
@@ -89,15 +99,14 @@ def train(params: Parameters, reference: Parameters, model: ModelConfig, groups:
     order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.DPO)
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
-        chosen = [groups[i] for i in rows]
-        tokens, mask, pairs = collate(chosen, model.pad_id)
-        begins = np.concatenate([[group.prompt_length] * len(group.rows) for group in chosen])
-        response_mask = mask & (np.arange(tokens.shape[1]) >= begins[:, None])
-        arrays = [xp.asarray(a) for a in (tokens, mask, response_mask)]
-        ref_logprobs = reply_logprobs(reference, model, *arrays)
+        def prepared(part: np.ndarray, rows=rows) -> tuple:
+            *arrays, pairs = collate_responses([groups[i] for i in rows[part]], model.pad_id)
+            arrays = [xp.asarray(a) for a in arrays]
+            return (model, *arrays, reply_logprobs(reference, model, *arrays),
+                    {n: xp.asarray(pair) for n, pair in pairs.items()}, len(rows), config.beta)
+
+        parts = list(in_parallel(prepared, shards_of([groups[i].tokens for i in rows], shards),
+                                 params.flat))
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
-        loss, norm = update(preference_loss, params, state, lr, config.max_grad_norm, model,
-                            *arrays, ref_logprobs,
-                            {n: xp.asarray(pair) for n, pair in pairs.items()}, len(chosen),
-                            config.beta)
+        loss, norm = update(preference_loss, params, state, lr, config.max_grad_norm, parts)
         yield {"loss": loss, "grad_norm": norm, "lr": lr}

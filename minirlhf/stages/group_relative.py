@@ -114,11 +114,12 @@ def initial_state(models: Models, config: PPOConfig) -> dict:
 def train(models: Models, model: ModelConfig,
           draw_prompts: Callable[[int, np.random.Generator], Sequence[Sequence[int]]],
           config: PPOConfig, group: GroupConfig, *, algorithm: Literal["grpo", "rloo"], seed: int,
-          round: int = 0, state: dict | None = None) -> Iterator[dict]:
+          round: int = 0, state: dict | None = None, shards: int = 1) -> Iterator[dict]:
     """Train models.policy in place; yields the numbers of each step.  models.value is not read.
 
     draw_prompts(n, rng) gives n prompts as token ids.  state: to go on from its step; by default
-    the initial one.  docs/logged_numbers.md explains the numbers.
+    the initial one.  shards: the parts in which an update is computed.  docs/logged_numbers.md
+    explains the numbers.
     """
     state = initial_state(models, config) if state is None else state
     for step in range(state["step"], config.steps):
@@ -133,9 +134,10 @@ def train(models: Models, model: ModelConfig,
         lr = cosine_schedule(step, config.steps, config.lr_policy)
         loss, extra = (policy_loss, ()) if group.kl == "reward" else (policy_loss_with_kl, (beta,))
         updates = []
-        for rows, count in minibatches(rollout, lengths, config, rng):
+        for parts, count in minibatches(rollout, lengths, config, rng, shards):
             updates.append(update(loss, models.policy, state["policy"], lr, config.max_grad_norm,
-                                  model, rollout[rows], advantages[rows], config, count, *extra))
+                                  [(model, *shard.of(rollout, advantages), config, count, *extra)
+                                   for shard in parts]))
         [numbers] = numbers_on_host([{
             **rollout_numbers(rollout, beta, int(lengths.sum())),
             **update_numbers(updates, ("policy",)),

@@ -10,6 +10,7 @@ expected a response was, its advantage, is where the methods differ, each in a f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from minirlhf.clipped_surrogate import clipped_surrogate_loss
 from minirlhf.kl_penalty import adaptive_beta, kl_estimate, penalized_objective
 from minirlhf.ops import masked_mean
 from minirlhf.rollout import Rollout, measured_logprobs, response_logprobs
-from minirlhf.stages.training import require_positive
+from minirlhf.stages.training import require_positive, shards_of
 from minirlhf.transformer import ModelConfig
 
 
@@ -91,18 +92,37 @@ def policy_loss(params, model: ModelConfig, batch: Rollout, advantages: Array, c
                                   config.clip_ratio, count)
 
 
+class Shard(NamedTuple):
+    """A part of a minibatch: numbers of rows, and the tokens of their longest response."""
+
+    rows: Array
+    longest: int
+
+    def of(self, rollout: Rollout, *targets: Array) -> tuple:
+        """These rows of a rollout, and of its (B, R) advantages or returns."""
+        return (rollout.part(self.rows, self.longest),
+                *(target[self.rows, :self.longest] for target in targets))
+
+
 def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
-                rng: np.random.Generator) -> Iterator[tuple[Array, int]]:
-    """(row numbers, response tokens) of each minibatch: every epoch a new order, cut into equal
+                rng: np.random.Generator, shards: int = 1) -> Iterator[tuple[list[Shard], int]]:
+    """The shards and the response tokens of each minibatch: every epoch a new order, cut into equal
     parts.
 
     lengths (B,): of the responses, on the host, so that nobody waits for a device to count.  All
     row numbers are uploaded at once.
     """
-    orders = np.concatenate([rng.permutation(config.batch_size).reshape(config.minibatches, -1)
-                             for _ in range(config.epochs)])
-    counts = lengths[orders].sum(axis=1).tolist()
-    yield from zip(array_module(rollout.mask).asarray(orders), counts, strict=True)
+    prompt = rollout.sequences.shape[1] - rollout.mask.shape[1]
+    batches = np.concatenate([rng.permutation(config.batch_size).reshape(config.minibatches, -1)
+                              for _ in range(config.epochs)])
+    parts = [[rows[part] for part in shards_of(prompt + lengths[rows], shards)]
+             for rows in batches]
+    uploaded = array_module(rollout.mask).asarray(np.stack([*map(np.concatenate, parts)]))
+    for rows, own in zip(uploaded, parts, strict=True):
+        ends = np.cumsum([len(part) for part in own]).tolist()
+        yield ([Shard(rows[end - len(part):end], int(lengths[part].max()))
+                for part, end in zip(own, ends, strict=True)],
+               sum(int(lengths[part].sum()) for part in own))
 
 
 def next_beta(beta: float, kl: float, config: PPOConfig) -> float:

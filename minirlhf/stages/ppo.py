@@ -62,11 +62,12 @@ def initial_state(models: Models, config: PPOConfig) -> dict:
 def train(models: Models, model: ModelConfig,
           draw_prompts: Callable[[int, np.random.Generator], Sequence[Sequence[int]]],
           config: PPOConfig, *, seed: int, round: int = 0,
-          state: dict | None = None) -> Iterator[dict]:
+          state: dict | None = None, shards: int = 1) -> Iterator[dict]:
     """Train models.policy and models.value in place; yields the numbers of each step.
 
     draw_prompts(n, rng) gives n prompts as token ids.  state: to go on from its step; by default
-    the initial one.  docs/logged_numbers.md explains the numbers.
+    the initial one.  shards: the parts in which an update is computed.  docs/logged_numbers.md
+    explains the numbers.
     """
     state = initial_state(models, config) if state is None else state
     for step in range(state["step"], config.steps):
@@ -79,13 +80,14 @@ def train(models: Models, model: ModelConfig,
         lr_policy, lr_value = (cosine_schedule(step, config.steps, lr)
                                for lr in (config.lr_policy, config.lr_value))
         updates = []
-        for rows, count in minibatches(rollout, lengths, config, rng):
-            batch = rollout[rows]
+        for parts, count in minibatches(rollout, lengths, config, rng, shards):
+            batches = [shard.of(rollout, advantages, returns) for shard in parts]
             updates.append((
                 *update(policy_loss, models.policy, state["policy"], lr_policy,
-                        config.max_grad_norm, model, batch, advantages[rows], config, count),
-                *update(value_loss, models.value, state["value"], lr_value,
-                        config.max_grad_norm, model, batch, returns[rows], config, count)))
+                        config.max_grad_norm,
+                        [(model, batch, A, config, count) for batch, A, _ in batches]),
+                *update(value_loss, models.value, state["value"], lr_value, config.max_grad_norm,
+                        [(model, batch, G, config, count) for batch, _, G in batches])))
         tokens = int(lengths.sum())
         [numbers] = numbers_on_host([{
             **rollout_numbers(rollout, beta, tokens),

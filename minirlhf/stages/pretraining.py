@@ -50,18 +50,22 @@ def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
     return np.array([i for text in documents for i in (*tokenizer.encode(text), tokenizer.eos_id)])
 
 
-def next_token_loss(params, model: ModelConfig, tokens):
-    """Mean −log p of every token but the first of each row; nothing is masked."""
+def next_token_loss(params, model: ModelConfig, tokens, count: int | None = None):
+    """Mean −log p of every token but the first of each row; nothing is masked.
+
+    count: the tokens of the whole step, of which these may be a part.
+    """
     logprobs = token_logprobs(logits(params, model, tokens), tokens)
     everything = array_module(tokens).ones(logprobs.shape, dtype=bool)
-    return sft_loss(logprobs, everything, count=everything.size)
+    return sft_loss(logprobs, everything, everything.size if count is None else count)
 
 
 def train(params: Parameters, model: ModelConfig, stream: np.ndarray, config: PretrainingConfig,
-          *, seed: int, state: dict | None = None) -> Iterator[dict]:
+          *, seed: int, state: dict | None = None, shards: int = 1) -> Iterator[dict]:
     """Train `params` in place; yields {loss, grad_norm, lr} a step.
 
-    state: AdamW's, to go on from its step; by default a fresh one.
+    state: AdamW's, to go on from its step; by default a fresh one.  shards: the parts in which a
+    step is computed.
     Raises ValueError if the stream is shorter than a window.
     """
     if len(stream) < config.window:
@@ -69,11 +73,13 @@ def train(params: Parameters, model: ModelConfig, stream: np.ndarray, config: Pr
                          f"{config.window}; give more text or a smaller window")
     xp = array_module(params.flat)
     state = adamw_state(params) if state is None else state
+    count = config.batch_size * (config.window - 1)
     for step in range(state["step"], config.steps):
         starts = step_rng(seed, Stage.PRETRAIN, step).integers(
             len(stream) - config.window + 1, size=config.batch_size)
-        tokens = xp.asarray(stream[starts[:, None] + np.arange(config.window)])
+        windows = [stream[part[:, None] + np.arange(config.window)]
+                   for part in np.array_split(starts, shards) if len(part)]
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
         loss, norm = update(next_token_loss, params, state, lr, config.max_grad_norm,
-                            model, tokens)
+                            [(model, xp.asarray(tokens), count) for tokens in windows])
         yield {"loss": loss, "grad_norm": norm, "lr": lr}

@@ -20,7 +20,7 @@ from minirlhf.ops import embedding, reshape
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
 from minirlhf.rollout import score_replies
-from minirlhf.stages.training import Stage, batches, require_positive, update
+from minirlhf.stages.training import Stage, batches, require_positive, shards_of, update
 from minirlhf.tokens import PAD, Tokenizer, pad_right
 from minirlhf.transformer import ModelConfig, scores
 
@@ -53,6 +53,10 @@ class Group:
     rows: list[list[int]]                      # prompt and reply, as token ids
     pairs: list[tuple[int, int]]               # (chosen, rejected), as numbers of rows
     prompt_length: int = 0                     # tokens of each row that are the prompt
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.rows))
 
 
 def group_comparisons(comparisons: Sequence[dict], tokenizer: Tokenizer,
@@ -108,10 +112,11 @@ def collate(groups: Sequence[Group],
 
 def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
           config: RewardModelConfig, *, seed: int, round: int = 0,
-          state: dict | None = None) -> Iterator[dict]:
+          state: dict | None = None, shards: int = 1) -> Iterator[dict]:
     """Train `params` in place; yields {loss, grad_norm, lr} a step.
 
-    state: AdamW's, to go on from its step; by default a fresh one.
+    state: AdamW's, to go on from its step; by default a fresh one.  shards: the parts in which a
+    step is computed.
     Raises ValueError if there is no comparison.
     """
     if not groups:
@@ -122,11 +127,13 @@ def train(params: Parameters, model: ModelConfig, groups: Sequence[Group],
                     round=round)
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
-        tokens, mask, pairs = collate([groups[i] for i in rows], model.pad_id)
+        parts = [collate([groups[i] for i in rows[part]], model.pad_id)
+                 for part in shards_of([groups[i].tokens for i in rows], shards)]
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
-        loss, norm = update(comparison_loss, params, state, lr, config.max_grad_norm, model,
-                            xp.asarray(tokens), xp.asarray(mask),
-                            {n: xp.asarray(p) for n, p in pairs.items()}, len(rows))
+        loss, norm = update(comparison_loss, params, state, lr, config.max_grad_norm, [
+            (model, xp.asarray(tokens), xp.asarray(mask),
+             {n: xp.asarray(p) for n, p in pairs.items()}, len(rows))
+            for tokens, mask, pairs in parts])
         yield {"loss": loss, "grad_norm": norm, "lr": lr}
 
 

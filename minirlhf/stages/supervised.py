@@ -15,8 +15,8 @@ from minirlhf.arrays import array_module
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
 from minirlhf.sft import sft_loss
-from minirlhf.stages.training import Stage, batches, require_positive, update
-from minirlhf.tokens import Tokenizer, pad_right, token_logprobs
+from minirlhf.stages.training import Stage, batches, require_positive, shards_of, update
+from minirlhf.tokens import PAD, Tokenizer, pad_right, token_logprobs
 from minirlhf.transformer import ModelConfig, logits
 
 
@@ -57,11 +57,21 @@ def demonstration_loss(params, model: ModelConfig, tokens, mask, response_mask, 
     return sft_loss(logprobs, response_mask[:, 1:], count)
 
 
+def collate(demonstrations: Sequence[tuple],
+            pad_id: int | None = PAD) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(prompt ids, response ids) pairs -> tokens, mask, response_mask (B, T)."""
+    tokens, mask = pad_right([prompt + response for prompt, response in demonstrations], pad_id)
+    prompt_lengths = np.array([[len(prompt)] for prompt, _ in demonstrations])
+    return tokens, mask, mask & (np.arange(tokens.shape[1]) >= prompt_lengths)
+
+
 def train(params: Parameters, model: ModelConfig, demonstrations: Sequence[tuple],
-          config: SFTConfig, *, seed: int, state: dict | None = None) -> Iterator[dict]:
+          config: SFTConfig, *, seed: int, state: dict | None = None,
+          shards: int = 1) -> Iterator[dict]:
     """Train `params` in place on (prompt ids, response ids); yields {loss, grad_norm, lr} a step.
 
-    state: AdamW's, to go on from its step; by default a fresh one.
+    state: AdamW's, to go on from its step; by default a fresh one.  shards: the parts in which a
+    step is computed.
     Raises ValueError if there is no demonstration.
     """
     if not demonstrations:
@@ -71,12 +81,11 @@ def train(params: Parameters, model: ModelConfig, demonstrations: Sequence[tuple
     order = batches(len(demonstrations), config.batch_size, seed=seed, stage=Stage.SFT)
     start = state["step"]
     for step, rows in enumerate(islice(order, start, config.steps), start):
-        chosen = [demonstrations[i] for i in rows]
-        tokens, mask = pad_right([prompt + response for prompt, response in chosen], model.pad_id)
-        prompt_lengths = np.array([[len(prompt)] for prompt, _ in chosen])
-        response_mask = mask & (np.arange(tokens.shape[1]) >= prompt_lengths)
+        count = sum(len(demonstrations[i][1]) for i in rows)
+        lengths = [sum(map(len, demonstrations[i])) for i in rows]
+        parts = [collate([demonstrations[i] for i in rows[part]], model.pad_id)
+                 for part in shards_of(lengths, shards)]
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
-        loss, norm = update(demonstration_loss, params, state, lr, config.max_grad_norm, model,
-                            *map(xp.asarray, (tokens, mask, response_mask)),
-                            int(response_mask.sum()))
+        loss, norm = update(demonstration_loss, params, state, lr, config.max_grad_norm,
+                            [(model, *map(xp.asarray, part), count) for part in parts])
         yield {"loss": loss, "grad_norm": norm, "lr": lr}

@@ -1,14 +1,15 @@
 """What all stages share: one optimizer step, and one random generator for each step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 
 import numpy as np
 
 from minirlhf.arrays import Array
 from minirlhf.autograd import value_and_grad
+from minirlhf.host import in_parallel
 from minirlhf.optimizer import adamw_step, clip_by_global_norm
-from minirlhf.parameters import Parameters
+from minirlhf.parameters import Parameters, buffers
 
 
 class Stage(IntEnum):
@@ -27,14 +28,46 @@ def step_rng(seed: int, stage: Stage, step: int = 0, round: int = 0) -> np.rando
     return np.random.default_rng([seed, int(stage), step, round])
 
 
+def shards_of(lengths: Sequence[int], shards: int) -> list[np.ndarray]:
+    """The row numbers of a batch in at most `shards` parts of about the same work.
+
+    lengths: the tokens of each row.  Rows of like lengths stand together, the longest first, so
+    that a part padded to its own longest row has few pads; the cuts are where the tokens so far
+    reach equal shares of all.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    so_far = np.cumsum(np.asarray(lengths)[order])
+    cuts = np.searchsorted(so_far, so_far[-1] * np.arange(1, shards) / shards) + 1
+    return [part for part in np.split(order, cuts) if len(part)]
+
+
+def loss_and_gradient(loss: Callable, params: Parameters,
+                      parts: Sequence[tuple]) -> tuple[Array, Parameters]:
+    """Σ loss(params, *part) over the parts of a batch, and its gradient.
+
+    Each part is computed on a core of its own, if there are so many (host.py).  The sums are taken
+    in the order of the parts: how many there are decides their last bits, the cores do not.
+    """
+    if not parts:
+        raise ValueError("a step wants at least one part of a batch, got none")
+    differentiate = value_and_grad(loss)
+    done = in_parallel(lambda part: differentiate(params, *part), parts, params.flat)
+    value, grads = next(done)
+    for more, more_grads in done:
+        value = value + more
+        for g, more_g in buffers(grads, more_grads):
+            g += more_g
+    return value, grads
+
+
 def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_norm: float,
-           *args) -> tuple[Array, Array]:
-    """One optimizer step on loss(params, *args), in place.  Returns the loss and gradient norm.
+           parts: Sequence[tuple]) -> tuple[Array, Array]:
+    """One optimizer step on Σ loss(params, *part), in place.  Returns the loss and gradient norm.
 
     A step θ ← θ − η·∇L, refined by AdamW (optimizer.py), without weight decay: the models
     are small and briefly trained.
     """
-    value, grads = value_and_grad(loss)(params, *args)
+    value, grads = loss_and_gradient(loss, params, parts)
     grads, norm = clip_by_global_norm(grads, max_grad_norm)
     adamw_step(params, grads, state, lr, weight_decay=0.0)
     return value, norm

@@ -7,7 +7,6 @@ import numpy as np
 from minirlhf import findings, report
 from minirlhf.evaluation import interval
 from minirlhf.files import read_json, read_jsonl
-from minirlhf.page.machine import model_size
 from minirlhf.watching import marks
 
 NUMBERS = ("gold", "win_rate", "harm_refused", "over_refusal", "score", "kl", "length")
@@ -68,7 +67,7 @@ def memory(folder: Path) -> str:
              "|---|---|---|---|---|"]
     for title, (variant, _, models) in MODELS.items():
         place = folder.with_name(folder.name + variant)
-        sizes = {name: model_size(place / name)[1] for name in models}
+        sizes = {name: findings.model_size(place / name)[1] for name in models}
         own, more = sum(sizes.values()), sum(3 * sizes[name] for name in models if name in LEARNING)
         if models:
             lines.append(f"| {title} | {len(models)} | {own:,} | {more:,} | {own + more:,} |")

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 from helpers import SAMPLES, sample
+from test_findings import with_models
 
 from minirlhf import page
 from minirlhf.files import write_json, write_jsonl
@@ -65,6 +66,8 @@ def address(request, tmp_path_factory):
     write_json(folder / "reward" / "accuracy.json", {"all": row, f"color{word}": row})
     config = replace(RunConfig(), rounds=ROUNDS if several else 1)
     write_json(folder / "config.json", asdict(config) | {"backend": f"numpy{word}"})
+    with_models(folder, "policy", "value", "reward", "sft", size=249_900)         # 999.6 kB each
+    write_json(folder / "memory.json", {"peak": 156_798_976})
     write_json(folder / "environment.json", {"command": f"minirlhf run {word}", f"x{word}": 1})
     return page.write_report(folder).as_uri()
 
