@@ -57,5 +57,6 @@ def draw_effects(axes, result: dict) -> None:
                       linestyle="--", label="smallest of interest" if row == 0 else None)
     axes.set_yticks(range(len(effects)), [name for name, _ in effects])
     axes.set_ylim(len(effects) - 0.5, -0.5)
+    axes.set_xlabel("effect, positive where the claim is right")
     axes.set_title(f"{result['verdict']}: effects, {100 * result['level']:.0f} % intervals")
     axes.legend(fontsize="small", loc="best")

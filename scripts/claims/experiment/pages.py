@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiment.claim import Experiment
-from experiment.statistics import by_chance, decide
+from experiment.statistics import VERDICTS, by_chance, decide
 from minirlhf.files import read_object
 
 NOT_RUN = "not run yet"
@@ -41,7 +41,7 @@ A sentence of [the article](../map.md). **{result['verdict'].capitalize()}** her
 
 {claim.prediction}
 
-{rule(result)} Prediction and rule were written down before the numbers, in
+{rule(result)} Prediction and rule were written down before the numbers, in \
 `scripts/claims/{experiment.path.name}`.
 
 ## How it was measured
@@ -49,9 +49,9 @@ A sentence of [the article](../map.md). **{result['verdict'].capitalize()}** her
 {claim.measure}
 
 {runs(result)}
-Prompts: {prompts(result)}. Versions: {versions(result)}. The code that decides what a run ends
-with has the digest `{result['sources'][:12]}`. Made by `minirlhf claims {result['claim']} \
---seeds {len(result['seeds'])}`{' with `--quick`' if result['quick'] else ''}; the numbers are in
+Prompts: {prompts(result)}. Computed with {versions(result)}. The code that decides what a run \
+ends with has the digest `{result['sources'][:12]}`. Made by `minirlhf claims {result['claim']} \
+--seeds {len(result['seeds'])}{' --quick' * result['quick']}`; the numbers are in \
 [{experiment.name}.json]({experiment.name}.json), [all claims](README.md) in one table.
 
 ## What surprised
@@ -84,12 +84,13 @@ def rule(result: dict) -> str:
     """What decides, in words."""
     deciding = {name: effect["smallest"] for name, effect in result["effects"].items()
                 if effect["smallest"] is not None}
-    told = " and ".join(f"*{name}* above {number(smallest)}" for name, smallest in deciding.items())
-    several = len(deciding) > 1
-    return (f"Confirmed if the whole 95 % interval on test prompts is {told}; refuted if the whole "
-            f"interval {'of one of them ' * several}is below that; else undecided. The interval is "
-            "a bootstrap over seeds, and over prompts within seeds, with expanded percentiles "
-            "(`scripts/claims/experiment/statistics.py`).")
+    told = " and ".join(f"*{name}* ({number(smallest, '+z.2f')})"
+                        for name, smallest in deciding.items())
+    of = "that of one of them" if len(deciding) > 1 else "it"
+    return (f"Confirmed if the whole 95 % interval on test prompts lies above the smallest effect "
+            f"of interest, for {told}; refuted if {of} lies wholly below; else undecided. The "
+            "interval is a bootstrap over seeds, and over prompts within seeds, with expanded "
+            "percentiles (`scripts/claims/experiment/statistics.py`).")
 
 
 def runs(result: dict) -> str:
@@ -149,14 +150,6 @@ def index(experiments: Sequence[Experiment], folder: Path) -> str:
     """The table of all claims, from the results that lie in a folder."""
     results = {one.number: read_object(folder / f"{one.name}.json") for one in experiments
                if (folder / f"{one.name}.json").exists()}
-    counted = {verdict: sum(result["verdict"] == verdict for result in results.values())
-               for verdict in ("confirmed", "refuted", "undecided")}
-    told = ", ".join(f"{n} {verdict}" for verdict, n in counted.items())
-    chance = (f"Run so far: {len(results)} of {len(experiments)}; {told}. Chance alone would "
-              f"confirm at most {by_chance(len(results)):.2f} of {len(results)} on average, if "
-              "none of them were true (2.5 % each: an interval of 95 % lies above the truth in "
-              f"that share of cases); of all {len(experiments)}, "
-              f"{by_chance(len(experiments)):.2f}.")
     lines = ["| | claim | verdict | effect | 95 % interval | smallest of interest | seeds |",
              "|---" * 7 + "|", *(line(one, results.get(one.number)) for one in experiments)]
     return f"""\
@@ -173,7 +166,7 @@ An effect is counted so that it is positive where the claim is right. A claim is
 whole interval of each of its effects, over seeds and held-out prompts, lies above the smallest
 effect of interest, *refuted* if that of one lies wholly below, else *undecided*.
 
-{chance}
+{so_far(results, len(experiments))}
 
 {chr(10).join(lines)}
 
@@ -181,6 +174,18 @@ The world is a toy, and a verdict is about it: what holds here need not hold at 
 other way round. The predictions were not made blindly: the default run had been
 [measured](../measured.md) and [compared](../compared.md) before the rules were written.
 """
+
+
+def so_far(results: dict[str, dict], there_are: int) -> str:
+    """What the verdicts add up to, and how many of them chance alone would give."""
+    verdicts = [result["verdict"] for result in results.values()]
+    told = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
+    return ((f"Of {there_are} claims {len(verdicts)} have been run: {told}." if verdicts else
+             f"None of the {there_are} claims has been run yet.")
+            + f" If none of them were true, chance alone would confirm {by_chance(there_are):.2f} "
+            f"of {there_are} on average, at most"
+            + f" ({by_chance(len(verdicts)):.2f} of those run)" * (0 < len(verdicts) < there_are)
+            + ": an interval of 95 % lies above the truth in 2.5 % of cases.")
 
 
 def line(experiment: Experiment, result: dict | None) -> str:

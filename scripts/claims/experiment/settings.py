@@ -43,10 +43,10 @@ def configured(changed: Mapping[str, object], seed: int, quick: bool = False) ->
     saved = asdict(RunConfig(seed=seed))
     for name, value in changed.items():
         *sections, key = name.split(".")
-        place = saved
+        place: object = saved
         for section in sections:
-            place = place.get(section, {})
-        if key not in place:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or key not in place:
             raise ValueError(f"a run has no setting {name}")
         place[key] = value
     config = from_dict(RunConfig, saved)
@@ -54,7 +54,10 @@ def configured(changed: Mapping[str, object], seed: int, quick: bool = False) ->
 
 
 def minute(config: RunConfig) -> RunConfig:
-    """The same run so small that it takes a second.  Its numbers mean nothing."""
+    """The same run so small that it takes a second.  Its numbers mean nothing.
+
+    The policy takes such steps that it does change what it says.
+    """
     return replace(
         config, world=replace(config.world, corpus_words=3000, demonstration_count=30),
         model=ModelSize(channels=8, heads=2, layers=1),
@@ -62,7 +65,7 @@ def minute(config: RunConfig) -> RunConfig:
         sft=replace(config.sft, steps=3, batch_size=8),
         preferences=replace(config.preferences, prompts=20, replies=2),
         reward=replace(config.reward, steps=2, batch_size=8),
-        ppo=replace(config.ppo, steps=2, batch_size=8, minibatches=2, max_new=6),
+        ppo=replace(config.ppo, steps=2, batch_size=8, minibatches=2, max_new=6, lr_policy=0.03),
         dpo=replace(config.dpo, steps=2, batch_size=8),
         watch=replace(config.watch, every=1, prompts=5, samples=1),
         evaluation=replace(config.evaluation, samples=1, best_of=2))

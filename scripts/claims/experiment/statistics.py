@@ -63,7 +63,10 @@ def bootstrap(tables: Sequence[np.ndarray], draws: int = DRAWS, *,
 
 
 def expanded_tail(n: int) -> float:
-    """α: the share of the draws below the interval, and above it, for n seeds."""
+    """α: the share of the draws below the interval, and above it, for n seeds.
+
+    (More than 31 seeds are given the t of 31, which makes the interval a little wide.)
+    """
     numbers = np.arange(n)                   # of any numbers the t-interval is ± t standard errors
     t = evaluation.interval(numbers)[1] / evaluation.standard_error(numbers)
     return NormalDist().cdf(-sqrt(n / (n - 1)) * t)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from experiment.claim import Wanted
 from experiment.settings import STAGES, configured, differences, flags, stages_to, until
-from experiment.sources import digest
+from experiment.sources import own_digest
 from experiment.workers import minirlhf
 from minirlhf import pipeline
 from minirlhf.settings import RunConfig
@@ -40,7 +40,7 @@ class Store:
     """The runs in a cache folder."""
 
     def __init__(self, cache: Path, quick: bool = False):
-        self.digest, self.quick = digest(), quick
+        self.digest, self.quick = own_digest(), quick
         self.folder = Path(cache).absolute() / self.digest[:12]
 
     def settings(self, wanted: Wanted, seed: int, stage: str | None = None) -> RunConfig:

@@ -12,7 +12,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
+from threading import RLock, Thread
+
+from tqdm import tqdm
 
 from minirlhf import cli
 
@@ -37,6 +39,7 @@ def processes() -> Iterator[Callable[..., Future]]:
         for process in active_children():
             if process not in own:
                 process.terminate()
+                process.join()
         if isinstance(problem, BrokenProcessPool):
             raise RuntimeError("a process that computed has died, perhaps for lack of memory; the "
                                "same command goes on where it was") from None
@@ -51,8 +54,9 @@ def processes() -> Iterator[Callable[..., Future]]:
 
 def begin() -> None:
     """What a process does first.  An interruption is its parent's business; no process goes on
-    when its parent has died."""
+    when its parent has died.  (A lock of tqdm's own would outlive a process that is ended.)"""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(RLock())
     Thread(target=end_with_parent, daemon=True).start()
 
 
