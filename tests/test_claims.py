@@ -66,6 +66,7 @@ def test_a_claim_quotes_one_sentence_of_the_article(experiment):
 @every_claim
 def test_what_a_claim_wants_and_decides_by_is_complete(experiment):
     claim = experiment.claim
+    assert claim.question.endswith("?")
     assert claim.prediction.endswith(".") and claim.measure.endswith(".")
     names = [effect.name for effect in claim.effects]
     assert len(set(names)) == len(names)
@@ -225,7 +226,7 @@ def test_runs_that_begin_alike_share_their_beginning():
 def test_settings_as_flags_are_these_settings(changed):
     config = configured(changed, 3)
     found = differences(RunConfig(), config)
-    assert found == changed | {"seed": 3}
+    assert found == changed | {"seed": 3, "backend": "numpy"}
     assert parse_new("minirlhf run", "", flags(found)).settings == config
 
 
@@ -576,7 +577,7 @@ RESULT = {
 
 def test_a_page_shows_the_numbers_and_what_surprised():
     text = pages.page(experiments(["02"])[0], RESULT)
-    assert "> “But SFT alone is not enough.”" in text and "**Undecided** here, on 2 seeds" in text
+    assert "> “But SFT alone is not enough.”" in text and "**Undecided**, on 2 seeds" in text
     assert ("| *win rate*: w | +0.100 | +0.010 … +0.200 | +0.050 | **undecided** | "
             "+0.400 (+0.300 … +0.500) | +0.16 +0.04 |") in text
     assert "| *gold*: g | −0.200 | −0.300 … −0.100 |  | shown only |" in text

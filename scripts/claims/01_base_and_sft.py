@@ -13,6 +13,7 @@ def asks(row: dict) -> bool:
 
 CLAIM = Claim(
     title="A base model goes on asking, an SFT model answers",
+    question="Does the base model put questions where the SFT model puts answers?",
     sentence='If we just ask a pre-trained model "How do I bake a cake?", it can continue with '
              "another question, or with a list of recipe headlines, or with random text that looks "
              "like a web page.",

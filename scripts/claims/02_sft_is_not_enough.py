@@ -8,6 +8,7 @@ from experiment import Claim, Effect, Wanted, by_prompt, main
 
 CLAIM = Claim(
     title="SFT alone is not enough",
+    question="Is a reply after reinforcement learning better than the reply before it?",
     sentence="But SFT alone is not enough.",
     prediction="Where the policy of the default run and the SFT model that it started from answer "
                "the same prompt, the policy's reply is the better one by gold in clearly more than "

@@ -8,6 +8,7 @@ from experiment import Claim, Effect, Wanted, by_prompt, main
 
 CLAIM = Claim(
     title="Good replies become more likely, bad ones less",
+    question="Do the good replies among those compared gain, and the bad ones lose?",
     sentence="In simple words, we let the model generate responses, we ask humans which response "
              "is better, and we update the model so that its future responses look more like the "
              "preferred ones.",

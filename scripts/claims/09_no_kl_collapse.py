@@ -31,6 +31,7 @@ def fitted(d, gain):
 
 CLAIM = Claim(
     title="Without the KL penalty the policy collapses",
+    question="What becomes of a policy that nothing holds to the SFT model?",
     sentence="Without the KL penalty, the model can collapse into nonsense that fools the Reward "
              "Model.",
     prediction="After as many steps, the policy trained with β = 0 is worth clearly less than the "

@@ -8,6 +8,7 @@ from experiment import Claim, Effect, Wanted, by_prompt, main
 
 CLAIM = Claim(
     title="The reward score is not the truth",
+    question="Does what the policy is trained for go on rising where what is wanted falls?",
     sentence="Treating it as if it were the truth leads straight to reward hacking.",
     prediction="A policy that is trained for the score alone, without the KL penalty, passes a "
                "point from which on its score goes on rising while its gold score falls.",

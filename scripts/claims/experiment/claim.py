@@ -56,6 +56,7 @@ class Effect:
 class Claim:
     """A claim, fixed before it is measured.  It is confirmed if all of its effects are.
 
+    question     that the sentence raises here
     sentence     of the article, word for word
     prediction   what is expected here if it is true
     measure      what is measured, and on what
@@ -63,6 +64,7 @@ class Claim:
     """
 
     title: str
+    question: str
     sentence: str
     prediction: str
     measure: str

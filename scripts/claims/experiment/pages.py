@@ -31,8 +31,9 @@ def page(experiment: Experiment, result: dict) -> str:
 
 {quick}> “{claim.sentence}”
 
-A sentence of [the article](../map.md). **{result['verdict'].capitalize()}** here, on \
-{len(result['seeds'])} seeds.
+So [the article](../map.md). {claim.question}
+
+**{result['verdict'].capitalize()}**, on {len(result['seeds'])} seeds.
 
 ![{alt(result)}]({experiment.name}.svg)
 

@@ -38,9 +38,11 @@ def stages_to(stage: str) -> list[str]:
 def configured(changed: Mapping[str, object], seed: int, quick: bool = False) -> RunConfig:
     """The default settings with some changed: {"ppo.beta": 0.0}.  quick: of a minute run.
 
+    Computed with NumPy, whatever else is installed: the same runs everywhere.
+
     Raises ValueError for a setting that there is not.
     """
-    saved = asdict(RunConfig(seed=seed))
+    saved = asdict(RunConfig(seed=seed, backend="numpy"))
     for name, value in changed.items():
         *sections, key = name.split(".")
         place: object = saved
