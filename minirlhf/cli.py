@@ -10,6 +10,7 @@ from functools import partial
 
 from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.agreement_command import agreement
+from minirlhf.claims_command import claims
 from minirlhf.conventions_command import conventions
 from minirlhf.host import make_ready
 from minirlhf.labelling.command import label
@@ -49,6 +50,9 @@ stage by stage, each continuing a run folder:
   minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
   minirlhf conventions RUN        its replies under other systems' conventions: what changes
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
+
+in a clone of the repository:
+  minirlhf claims [NN ...]        the article's claims as experiments: confirmed or refuted
 
 for an implementation of your own, in NumPy, PyTorch or JAX:
   minirlhf verify ADAPTER.py      check it against test vectors, name the mistakes it makes
@@ -96,7 +100,7 @@ def command(name: str) -> Callable:
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
              "agreement": agreement, "refusals": refusals, "conventions": conventions,
-             "trace": trace, "verify": verify, "identify": identify}
+             "trace": trace, "verify": verify, "identify": identify, "claims": claims}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     return found[name]

@@ -51,7 +51,7 @@ ROWS = [                                            # from the machine up to the
     ["continuing"],
     ["options"],
     ["labelling", "agreement_command", "refusals_command", "conventions_command", "trace_command",
-     "verify_command"],
+     "verify_command", "claims_command"],
     ["findings"],
     ["report"],
     ["page"],

@@ -1,0 +1,634 @@
+"""Laws of the article as experiments: runs made once, claims stated beforehand, honest pages."""
+
+import ast
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import call, one_line
+from test_layers import ROWS, SOURCES, inner_imports, layer
+
+from minirlhf import checkpoint, claims_command, judgement
+from minirlhf.checkpoint import Checkpoint
+from minirlhf.files import read_json, read_jsonl
+from minirlhf.options import parse_new
+from minirlhf.run_folder import open_run
+from minirlhf.settings import RunConfig
+from minirlhf.world import grammar
+from minirlhf.world.prompts import SPLITS, prompts
+
+ROOT = Path(__file__).parent.parent
+FOLDER, DOCS = ROOT / "scripts" / "claims", ROOT / "docs" / "claims"
+sys.path.insert(0, str(FOLDER))
+from experiment import command, figures, measuring, pages, sources, store  # noqa: E402
+from experiment.claim import Wanted, experiments  # noqa: E402
+from experiment.reading import Finished  # noqa: E402
+from experiment.results import intervals  # noqa: E402
+from experiment.settings import STAGES, configured, differences, flags, stages_to  # noqa: E402
+from experiment.statistics import by_chance, decide, together  # noqa: E402
+from experiment.store import Store  # noqa: E402
+from experiment.workers import THREADS, at_once, processes  # noqa: E402
+
+CLAIMS = experiments()
+every_claim = pytest.mark.parametrize("experiment", CLAIMS, ids=lambda one: one.name)
+# Sentences of the article that have no row of their own in docs/map.md.
+NOT_IN_THE_MAP = {
+    "But SFT alone is not enough.",
+    "Without the KL penalty, the model can collapse into nonsense that fools the Reward Model."}
+
+
+# --- the claim files -----------------------------------------------------------------------------
+
+@every_claim
+def test_a_claim_file_is_short_and_says_how_it_is_run(experiment):
+    text = experiment.path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    told = ast.get_docstring(ast.parse(text), clean=False)
+    assert told.startswith(f"Claim {experiment.number}: ")
+    assert f"\n    python scripts/claims/{experiment.path.name} [--quick] [--seeds 5]\n" in told
+
+
+@every_claim
+def test_a_claim_quotes_one_sentence_of_the_article(experiment):
+    sentence, quoted = experiment.claim.sentence, (ROOT / "docs" / "map.md").read_text("utf-8")
+    assert sentence[-1] in ".?!" and not any(end in sentence for end in (". ", "! "))
+    assert f"“{sentence}”" in quoted or sentence in NOT_IN_THE_MAP
+
+
+@every_claim
+def test_what_a_claim_wants_and_decides_by_is_complete(experiment):
+    claim = experiment.claim
+    assert claim.question.endswith("?")
+    assert claim.prediction.endswith(".") and claim.measure.endswith(".")
+    names = [effect.name for effect in claim.effects]
+    assert len(set(names)) == len(names)
+    assert any(effect.smallest is not None for effect in claim.effects)
+    for wanted in claim.runs.values():
+        assert Store(Path("nowhere")).jobs(wanted, 0)
+
+
+class Told:
+    """A run whose models say what they are told: {model: rows}, the same on every split."""
+
+    def __init__(self, rows=None, compared=(), gains=()):
+        self.rows, self.of_labelers, self.gains = rows or {}, list(compared), np.array(gains)
+
+    def replies(self, model, split):
+        return self.rows[model]
+
+    def compared(self, split):
+        return self.of_labelers
+
+    def logprobs(self, model, rows):
+        return self.gains if model == "policy" else 0 * self.gains
+
+
+def said(reply="the sky is blue .", gold=0.0, score=0.0, kl=1.0) -> list[dict]:
+    return [{"prompt": prompt, "reply": reply, "gold": gold, "score": score, "kl": kl}
+            for prompt in ("sky ?", "sea ?", "sky ?")]
+
+
+def compared() -> list[dict]:
+    """Two prompts with three replies each, the better the later; and one whose replies are alike"""
+    return [{"prompt": prompt, "gold": gold, "score": gold} for prompt in ("sky ?", "sea ?")
+            for gold in (0.0, 0.5, 1.0)] + [{"prompt": "tea ?", "gold": 1.0, "score": 0.0}] * 2
+
+
+def sweep(gold, score):
+    """Runs of all betas; that of 0 has other numbers than the others."""
+    return {f"beta {beta}": Told({"sft": said(), "policy": said(
+        gold=gold[beta == 0], score=score[beta == 0], kl=4.0 - beta)})
+        for beta in (0.0, 0.01, 0.03, 0.1, 0.2, 0.5)}
+
+
+RIGHT = {
+    "01": {"sft": Told({"base": said("what is that ?", gold=-1.5), "sft": said(gold=0.5)})},
+    "02": {"policy": Told({"sft": said(gold=0.0), "policy": said(gold=0.5)})},
+    "04": {"policy": Told(compared=compared(), gains=[-1, 0, 1, -2, 0, 2, 9, -9])},
+    "09": sweep(gold=(0.5, -2.0), score=(0.5, 2.0)),
+    "15": {"no-kl": Told({"policy-best": said(gold=0.4, score=0.5),
+                          "policy": said(gold=-1.0, score=2.0)})},
+}
+WRONG = {
+    "01": {"sft": Told({"base": said(gold=0.5), "sft": said("tell me that .", gold=-1.5)})},
+    "02": {"policy": Told({"sft": said(gold=0.5), "policy": said(gold=0.0)})},
+    "04": {"policy": Told(compared=compared(), gains=[1, 0, -1, 2, 0, -2, 9, -9])},
+    "09": sweep(gold=(-0.5, 0.5), score=(0.5, 0.0)),
+    "15": {"no-kl": Told({"policy-best": said(gold=-1.0, score=2.0),
+                          "policy": said(gold=0.4, score=0.5)})},
+}
+
+
+@every_claim
+def test_every_effect_is_positive_where_the_claim_is_right_and_else_negative(experiment):
+    for runs, sign in ((RIGHT, 1), (WRONG, -1)):
+        table = measuring.table(experiment.module.measure(runs[experiment.number], "test"))
+        found = intervals(experiment.claim.effects, [table] * 2, 50, rng=np.random.default_rng(0))
+        for effect, one in zip(experiment.claim.effects, found, strict=True):
+            if effect.smallest is not None:
+                assert decide(*one["interval"], effect.smallest) == (
+                    "confirmed" if sign > 0 else "refuted"), effect.name
+                assert sign * one["effect"] > 0
+
+
+def module(number):
+    return next(one.module for one in CLAIMS if one.number == number)
+
+
+def test_every_question_of_the_world_asks_and_no_good_answer_does():
+    asks = module("01").asks
+    for split in SPLITS:
+        for prompt in prompts(split):
+            assert asks({"reply": prompt.text})
+            assert not asks({"reply": grammar.ideal_reply(prompt.key)})
+    for courtesy in (*grammar.PREFIXES, *grammar.SUFFIXES):
+        assert not asks({"reply": courtesy})
+
+
+def test_ranks_and_slopes_by_hand():
+    ranks, slope = module("04").ranks, module("04").slope
+    assert ranks(np.array([3.0, -1.0, 0.0])).tolist() == [1.0, 0.0, 0.5]
+    assert ranks(np.array([1.0, 0.5, 1.0, 0.0])).tolist() == [5 / 6, 1 / 3, 5 / 6, 0.0]
+    assert ranks(np.array([0.1 + 0.2, 0.3])).tolist() == [0.5, 0.5]         # equal but for rounding
+    assert slope(np.array([0.0, 0.5, 1.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(2.0)
+    assert slope(np.zeros(2), np.array([1.0, 2.0])) == 0
+
+
+def test_labelled_replies_of_one_worth_are_left_out():
+    columns = module("04").measure(RIGHT["04"], "test")
+    assert columns["slope"] == pytest.approx({"sky ?": 2.0, "sea ?": 4.0})
+    assert columns["best"] == {"sky ?": 1.0, "sea ?": 2.0}
+    assert columns["worst"] == {"sky ?": -1.0, "sea ?": -2.0}
+
+
+def test_the_fit_finds_the_numbers_that_a_curve_was_made_with():
+    d = np.array([[0.3, 0.6, 1.0, 2.0, 3.0, 6.0], [0.2, 0.5, 0.9, 1.1, 4.0, 8.0]])
+    a, b = np.array([1.5, 0.4]), np.array([0.7, -0.2])
+    found = module("09").fitted(d, d * (a[:, None] - b[:, None] * np.log(d)))
+    np.testing.assert_allclose(found, [a, b], rtol=1e-9)
+    assert np.isfinite(module("09").fitted(np.full(6, 1e-3), np.zeros(6))).all()
+
+
+# --- which runs are one run ----------------------------------------------------------------------
+
+def names(changed, seed=0) -> dict[str, str]:
+    made = Store(Path("nowhere"))
+    return {stage: made.name(stage, made.settings(Wanted(stage, changed), seed))
+            for stage in ("base", "sft", "reward", "policy")}
+
+
+@pytest.mark.parametrize("changed, first", [
+    ({"pretraining.steps": 7}, "base"), ({"model.channels": 32}, "base"), ({"shards": 1}, "base"),
+    ({"world.corpus_words": 9000}, "base"), ({"evaluation.samples": 2}, "base"),
+    ({"sft.lr": 0.01}, "sft"), ({"world.demonstration_count": 9}, "sft"),
+    ({"preferences.replies": 2}, "reward"), ({"world.panel": ("rushed",)}, "reward"),
+    ({"reward.steps": 3}, "reward"), ({"ppo.temperature": 0.5}, "reward"),
+    ({"ppo.beta": 0.0}, "policy"), ({"algorithm": "grpo"}, "policy"),
+    ({"watch.every": 9}, "policy")])
+def test_a_setting_makes_another_run_from_the_stage_on_that_reads_it(changed, first):
+    before, after = names({}), names(changed)
+    stages = list(before)
+    for stage in stages:
+        same = stages.index(stage) < stages.index(first)
+        assert (before[stage] == after[stage]) == same, stage
+
+
+def test_another_seed_and_other_code_make_other_runs(monkeypatch):
+    default = names({})
+    assert not set(default.values()) & set(names({}, seed=1).values())
+    monkeypatch.setattr(store, "own_digest", lambda: "another")
+    assert not set(default.values()) & set(names({}).values())
+
+
+def test_runs_that_begin_alike_share_their_beginning():
+    made = Store(Path("nowhere"))
+    wanted = [(Wanted("policy", {"ppo.beta": beta}), seed)
+              for beta in (0.0, 0.2) for seed in (0, 1)]
+    jobs = made.missing([*wanted, (Wanted("policy"), 0), (Wanted("sft"), 1)])
+    assert [name.split("-")[0] for name in jobs] == (
+        ["base"] * 2 + ["sft"] * 2 + ["reward"] * 2 + ["policy"] * 4)
+    assert all(job.after is None or job.after in jobs for job in jobs.values())
+
+
+@pytest.mark.parametrize("changed", [
+    {"ppo.beta": 0.0, "ppo.steps": 60}, {"sft.lr": 1e-05}, {"ppo.target_kl": 1.5},
+    {"world.panel": ("default", "careful", "rushed", "cautious", "tiring")},
+    {"algorithm": "grpo", "group.normalize": False}, {"world.habits.wrong": 0.5},
+    {"world.safety_share": 0.5}, {"world.votes_per_pair": 1}, {"baselines": ("dpo",)}])
+def test_settings_as_flags_are_these_settings(changed):
+    config = configured(changed, 3)
+    found = differences(RunConfig(), config)
+    assert found == changed | {"seed": 3, "backend": "numpy"}
+    assert parse_new("minirlhf run", "", flags(found)).settings == config
+
+
+def test_what_is_no_setting_or_no_stage_is_refused():
+    for name in ("ppo.bata", "pppo.beta", "beta", "ppo.beta.x"):
+        with pytest.raises(ValueError, match=f"no setting {name}"):
+            configured({name: 0.0}, 0)
+    with pytest.raises(ValueError, match="one of base, sft, .*, got 'best'"):
+        Store(Path("nowhere")).run(Wanted("best"), 0)
+
+
+# --- the digest ----------------------------------------------------------------------------------
+
+def test_every_module_that_a_run_goes_through_is_in_the_digest():
+    last = next(number for number, row in enumerate(ROWS) if "evaluation" in row)
+    engine_to_evaluation = {module for row in ROWS[:last + 1] for module in row}
+    assert len(engine_to_evaluation) > 20 and engine_to_evaluation <= set(sources.DECISIVE)
+    seen, todo = set(), ["minirlhf.pipeline"]
+    while todo:
+        name = todo.pop()
+        if name not in seen and layer(name) not in ("text", "people", "pretrained"):
+            seen.add(name)
+            todo += inner_imports(name, SOURCES)
+    assert {layer(name) for name in seen} <= set(sources.DECISIVE)
+
+
+def test_an_explanation_changes_no_digest_and_a_number_does(tmp_path):
+    package = tmp_path / "minirlhf"
+    shutil.copytree(sources.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = sources.digest(package)
+    assert before == sources.own_digest()
+    file = package / "kl_penalty.py"
+    text = file.read_text(encoding="utf-8")
+    file.write_text('"""Another beginning."""\n# and a remark\n\n' + text, encoding="utf-8")
+    assert sources.digest(package) == before
+    file.write_text(text + "\nEPSILON = 1e-9\n", encoding="utf-8")
+    assert sources.digest(package) != before
+    file.write_text(text, encoding="utf-8")
+    deep = package / "world" / "gold.py"
+    deep.write_text(deep.read_text(encoding="utf-8").replace("-0.06", "-0.07"), encoding="utf-8")
+    assert sources.digest(package) != before
+
+
+def test_a_text_that_is_a_value_counts():
+    assert sources.code('x = "a"') != sources.code('x = "b"')
+    assert sources.code('def f():\n    "a"') == sources.code('def f():\n    "b"')
+
+
+# --- quick runs, in this process -----------------------------------------------------------------
+
+def here(patch, folder: Path) -> None:
+    """Let `command.run` compute in this process, write to a folder, and draw if it can."""
+    patch.setattr(command, "processes", lambda: nullcontext(at_once))
+    folder.mkdir(exist_ok=True)
+    patch.setattr(command, "mkdtemp", lambda prefix: str(folder))
+    try:
+        figures.require()
+    except ValueError:
+        patch.setattr(figures, "require", lambda: None)
+        patch.setattr(figures, "write", lambda path, *_: path.write_text("no figure"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """All claims at their quick size: the folder with cache/ and pages/."""
+    folder = tmp_path_factory.mktemp("claims")
+    with pytest.MonkeyPatch.context() as patch:
+        here(patch, folder / "pages")
+        command.run(quick=True, cache=folder / "cache")
+    return folder
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_claim_has_a_result_a_figure_a_page_and_a_row(made):
+    wanted = {f"{one.name}.{ending}" for one in CLAIMS for ending in ("json", "md", "svg")}
+    assert set(written(made / "pages")) == wanted | {"README.md"}
+    index = (made / "pages" / "README.md").read_text(encoding="utf-8")
+    for one in CLAIMS:
+        found = read_json(made / "pages" / f"{one.name}.json")
+        assert f"]({one.name}.md) | **{found['verdict']}** |" in index
+    assert pages.NOT_RUN not in index and f"Of {len(CLAIMS)} claims {len(CLAIMS)} have" in index
+
+
+@every_claim
+def test_a_result_says_what_it_was_made_with_and_its_verdict_is_the_rules(experiment, made):
+    text = (made / "pages" / f"{experiment.name}.json").read_text(encoding="utf-8")
+    found = json.loads(text)
+    assert found["seeds"] == [0, 1] and found["quick"] and found["sources"] == sources.own_digest()
+    assert {"numpy", "python", "processor", "minirlhf"} <= set(found["versions"])
+    assert set(found["settings"]) == set(found["runs"]) == set(experiment.claim.runs)
+    assert str(made) not in text and str(ROOT) not in text
+    verdicts_follow(experiment, found)
+
+
+def verdicts_follow(experiment, found):
+    for effect in experiment.claim.effects:
+        one = found["effects"][effect.name]
+        assert one["smallest"] == effect.smallest
+        for split in ("test", "train"):
+            low, high = one[split]["interval"]
+            assert len(one[split]["by_seed"]) == len(found["seeds"])
+            assert one[split]["effect"] == pytest.approx(np.mean(one[split]["by_seed"]))
+            assert low <= one[split]["effect"] + 1e-9 and one[split]["effect"] - 1e-9 <= high
+        if effect.smallest is not None:
+            assert one["verdict"] == decide(*one["test"]["interval"], effect.smallest)
+    assert found["verdict"] == together(
+        [one["verdict"] for one in found["effects"].values() if one["verdict"]])
+
+
+def test_what_is_in_the_cache_is_not_computed_again_and_says_the_same(made, tmp_path, monkeypatch):
+    here(monkeypatch, tmp_path / "again")
+    for place, name in ((store, "minirlhf"), (Finished, "asked"), (Finished, "__init__")):
+        monkeypatch.setattr(place, name, None)
+    command.run(quick=True, cache=made / "cache")
+    assert written(tmp_path / "again") == written(made / "pages")
+
+
+def test_a_run_that_was_interrupted_goes_on_and_says_the_same(made, tmp_path, monkeypatch):
+    class Died(BaseException):
+        pass
+
+    done, real = [0], Checkpoint.tick
+
+    def tick(self):
+        done[0] += 1
+        if done[0] > 9:
+            raise Died
+        real(self)
+
+    here(monkeypatch, tmp_path / "pages")
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "WORTH", 0.0)
+    monkeypatch.setattr(Checkpoint, "tick", tick)
+    died = True
+    deaths = -1
+    while died:
+        done[0], deaths = 0, deaths + 1
+        try:
+            command.run(["2"], quick=True, cache=tmp_path / "cache")
+            died = False
+        except Died:
+            assert deaths < 30
+    assert deaths >= 3
+    name = "02-sft-is-not-enough.json"
+    assert (tmp_path / "pages" / name).read_bytes() == (made / "pages" / name).read_bytes()
+
+
+def test_a_quick_run_keeps_its_pages_and_no_runs(tmp_path, monkeypatch):
+    here(monkeypatch, tmp_path / "pages")
+    with command.places(True, None, DOCS) as (cache, output):
+        cache.mkdir()
+        (cache / "run").touch()
+    assert output == tmp_path / "pages" and not cache.exists()
+    with command.places(False, None, DOCS) as found:
+        assert found == (ROOT / "runs" / "claims", DOCS)
+
+
+def test_the_command_that_fails_says_why(tmp_path):
+    made = Store(tmp_path / "cache", quick=True)
+    [job] = made.missing([(Wanted("base"), 0)]).values()
+    broken = {job.name: job._replace(argv=[*job.argv, "--pretraining.steps", "0"])}
+    with pytest.raises(RuntimeError, match="minirlhf pretrain .*failed: .*must be positive, got 0"):
+        made.make(broken, at_once)
+
+
+# --- what is read of a run -----------------------------------------------------------------------
+
+@pytest.fixture
+def finished(made):
+    return Finished(Store(made / "cache", quick=True).run(Wanted("policy"), 0))
+
+
+def test_replies_to_test_prompts_are_those_of_minirlhf_evaluate(finished, tmp_path):
+    shutil.copytree(finished.run.folder, tmp_path / "copy")
+    run = open_run(tmp_path / "copy")
+    for samples in (1, 2):
+        run.config = replace(run.config, evaluation=replace(run.config.evaluation, samples=samples))
+        again = Finished(tmp_path / "copy")
+        again.run = run
+        wanted = judgement.evaluate(run)
+        for model in ("base", "sft", "policy-best", "policy"):
+            assert again.replies(model, "test") == [
+                row for row in wanted if row["model"] == model], model
+
+
+def test_training_prompts_are_asked_once_each(finished):
+    asked = [row["prompt"] for row in finished.replies("sft", "train")]
+    assert asked == [prompt.text for prompt in prompts("train")]
+
+
+def test_labelled_replies_are_distinct_those_of_one_asking_and_scored(finished):
+    rows = read_jsonl(finished.run.folder / "preferences.jsonl")
+    for split in ("test", "train"):
+        found = finished.compared(split)
+        assert {row["prompt"] for row in found} == {
+            row["prompt"] for row in rows if row["split"] == split}
+        keys = [(row["prompt"], row["reply"], row["ended"]) for row in found]
+        assert len(set(keys)) == len(keys)
+        for prompt in {row["prompt"] for row in found}:
+            first = next(row["group"] for row in rows if row["prompt"] == prompt)
+            wanted = {(row[side], row[f"{side}_ended"]) for row in rows if row["prompt"] == prompt
+                      and row["group"] == first for side in ("chosen", "rejected")}
+            assert {key[1:] for key in keys if key[0] == prompt} == wanted
+
+
+def test_the_log_prob_of_a_sampled_reply_is_what_sampling_said(finished):
+    """The kl of a row of `evaluate` is log π − log π_SFT of the tokens sampled, at temperature 1.
+    (A model that has learned nothing says tokens that its text does not show.)"""
+    rows = finished.replies("policy", "test")
+    rows = [row for row, (_, reply) in zip(rows, finished.tokens(rows), strict=True)
+            if len(reply) == row["length"]]
+    assert len(rows) > 50
+    found = finished.logprobs("policy", rows) - finished.logprobs("sft", rows)
+    np.testing.assert_allclose(found, [row["kl"] for row in rows], atol=2e-4)
+    assert max(abs(row["kl"]) for row in rows) > 1e-2       # the policies do differ
+
+
+def test_other_algorithms_and_further_rounds_begin_where_ppo_does(made):
+    cached = Store(made / "cache", quick=True)
+    wanted = [(Wanted("policy", {"algorithm": "grpo", "group.size": 4}), 0),
+              (Wanted("rounds", {"rounds": 2}), 0), (Wanted("dpo"), 0)]
+    jobs = cached.missing(wanted)
+    assert [name.split("-")[0] for name in jobs] == ["policy", "dpo", "rounds"]
+    done = []
+    cached.make(jobs, at_once, done.append)
+    assert sorted(done) == sorted(jobs) and cached.missing(wanted) == {}
+    grouped, rounds, dpo = (Finished(cached.run(*one)) for one in wanted)
+    assert grouped.run.config.algorithm == "grpo" and not grouped.run.has("value")
+    assert len(rounds.replies("round-1", "test")) == len(dpo.replies("dpo", "test"))
+    assert rounds.looks() != Finished(cached.run(Wanted("policy"), 0)).looks()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_has_the_settings_that_its_name_was_made_of(stage, made):
+    cached = Store(made / "cache", quick=True)
+    wanted = Wanted(stage)
+    if stage in ("base", "sft", "reward", "policy"):
+        found = read_json(cached.run(wanted, 1) / "config.json")
+        assert found == json.loads(json.dumps(asdict(cached.settings(wanted, 1)), default=str))
+    assert stages_to(stage)[-1] == stage and stages_to(stage)[0] == "base"
+
+
+def test_columns_of_other_prompts_are_refused():
+    with pytest.raises(ValueError, match="'b' has 1 prompts, others have 2"):
+        measuring.table({"a": {"sky ?": 1.0, "sea ?": 2.0}, "b": {"sky ?": 1.0}})
+    found = measuring.table({"a": {"sky ?": 1.0, "sea ?": 2.0}, "b": {"sea ?": 3.0, "sky ?": 4.0}})
+    assert found == {"prompts": ["sky ?", "sea ?"], "columns": {"a": [1.0, 2.0], "b": [4.0, 3.0]}}
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+def test_what_computes_does_so_elsewhere_on_one_thread_and_problems_come_back():
+    before = os.environ.get(THREADS)
+    with processes() as submit:
+        threads, other = submit(os.getenv, THREADS), submit(os.getpid)
+        assert threads.result() == "1" and other.result() != os.getpid()
+        assert len(active_children()) <= 2
+        with pytest.raises(ValueError, match="invalid literal"):
+            submit(int, "seven").result()
+    assert os.environ.get(THREADS) == before
+
+
+def test_processes_end_with_what_they_were_for():
+    own = {process.pid for process in active_children()}
+    with pytest.raises(KeyboardInterrupt), processes() as submit:
+        submit(os.getpid).result()
+        submit(time.sleep, 600)
+        raise KeyboardInterrupt
+    assert {process.pid for process in active_children()} <= own
+
+
+def test_a_process_that_dies_is_told_in_words():
+    with pytest.raises(RuntimeError, match="has died, perhaps for lack of memory"):
+        with processes() as submit:
+            submit(os._exit, 1).result()
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("argv, told", [
+    (["99"], "there is no claim 99; there are 01, 02, "),
+    (["--seeds", "1"], "wants at least 2 of them, got 1"),
+    (["--seeds", "many"], "many")])
+def test_a_mistake_is_told_in_one_line(argv, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told in one_line(capsys, "claims", *argv)
+
+
+def test_without_a_clone_it_is_told_where_the_experiments_lie(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(claims_command, "FOLDER", tmp_path / "scripts" / "claims")
+    assert "lie in a clone of the repository" in one_line(capsys, "claims", "--quick")
+
+
+def test_without_matplotlib_it_is_told_before_anything_is_computed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(command, "processes", None)
+    assert "pip install -e '.[claims]'" in one_line(capsys, "claims", "--quick")
+
+
+def test_a_claim_file_is_the_command_of_its_number(monkeypatch):
+    given = []
+    monkeypatch.setattr(command.cli, "main", lambda argv: given.append(argv) or 3)
+    monkeypatch.setattr(sys, "argv", ["x.py", "--quick"])
+    with pytest.raises(SystemExit) as end:
+        command.main(str(CLAIMS[0].path))
+    assert end.value.code == 3 and given == [["claims", "01", "--quick"]]
+
+
+def test_numbers_may_be_given_in_any_form_and_order():
+    assert [one.number for one in experiments(["15", "1", "01"])] == ["01", "15"]
+    assert call("claims", "--help") == 0
+
+
+# --- figures and pages ---------------------------------------------------------------------------
+
+@every_claim
+def test_a_figure_is_drawn_and_the_same_twice(experiment, made, tmp_path):
+    pytest.importorskip("matplotlib")
+    found = read_json(made / "pages" / f"{experiment.name}.json")
+    for name in ("one.svg", "two.svg"):
+        figures.write(tmp_path / name, experiment, found)
+    text = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    assert text == (tmp_path / "two.svg").read_text(encoding="utf-8")
+    assert all(effect.name in text for effect in experiment.claim.effects)
+    assert "smallest of interest" in text and len(text) < 150_000
+
+
+RESULT = {
+    "claim": "02", "title": "SFT alone is not enough", "sentence": "But SFT alone is not enough.",
+    "verdict": "undecided", "seeds": [0, 1], "quick": False, "level": 0.95, "draws": 9,
+    "effects": {
+        "win rate": {"what": "w", "smallest": 0.05, "verdict": "undecided",
+                     "test": {"effect": 0.1, "interval": [0.01, 0.2], "by_seed": [0.16, 0.04]},
+                     "train": {"effect": 0.4, "interval": [0.3, 0.5], "by_seed": [0.4, 0.4]}},
+        "gold": {"what": "g", "smallest": None, "verdict": None,
+                 "test": {"effect": -0.2, "interval": [-0.3, -0.1], "by_seed": [-0.2, -0.2]},
+                 "train": {"effect": -0.2, "interval": [-0.3, -0.1], "by_seed": [-0.2, -0.2]}}},
+    "means": {}, "prompts": {"test": [143, 143], "train": [480, 482]}, "series": [{}, {}],
+    "runs": {"policy": {"stage": "policy", "changed": {"ppo.beta": 0.0}}}, "settings": {},
+    "versions": {"minirlhf": "0.1.0", "numpy": "2.4.6", "python": "3.11.7", "processor": "A chip"},
+    "sources": "abcdef0123456789"}
+
+
+def test_a_page_shows_the_numbers_and_what_surprised():
+    text = pages.page(experiments(["02"])[0], RESULT)
+    assert "> “But SFT alone is not enough.”" in text and "**Undecided**, on 2 seeds" in text
+    assert ("| *win rate*: w | +0.100 | +0.010 … +0.200 | +0.050 | **undecided** | "
+            "+0.400 (+0.300 … +0.500) | +0.16 +0.04 |") in text
+    assert "| *gold*: g | −0.200 | −0.300 … −0.100 |  | shown only |" in text
+    assert "143 of the test split, 480 to 482 of the train split, a seed" in text
+    assert "NumPy 2.4.6, Python 3.11.7, A chip" in text and "`abcdef012345`" in text
+    assert "| policy | policy | ppo.beta = 0.0 |" in text
+    surprised = text.split("## What surprised\n\n")[1].splitlines()
+    assert [line.split(":")[0].split(",")[0] for line in surprised] == [
+        "- *win rate*", "- *win rate*", "- *win rate*", "- *gold*"]
+    assert "seed 1 (+0.040) is on the other side of +0.050" in surprised[0]
+    assert "the intervals do not meet" in surprised[1]
+    assert "by training prompts it would be confirmed" in surprised[2]
+    assert "quick" not in text.lower()
+    assert "mean nothing" in pages.page(experiments(["02"])[0], RESULT | {"quick": True})
+
+
+def test_a_page_without_a_surprise_says_so():
+    calm = {name: effect | {split: {"effect": 0.1, "interval": [0.08, 0.12], "by_seed": [0.1, 0.1]}
+                            for split in ("test", "train")} | {"verdict": verdict}
+            for (name, effect), verdict in zip(RESULT["effects"].items(), ("confirmed", None),
+                                               strict=True)}
+    assert pages.surprises(RESULT | {"effects": calm}).startswith("Nothing, by rules")
+
+
+def test_the_index_tells_what_was_not_run_and_what_chance_would_give(tmp_path):
+    text = pages.index(CLAIMS, tmp_path)
+    assert text.count(pages.NOT_RUN) == len(CLAIMS)
+    assert f"None of the {len(CLAIMS)} claims has been run yet" in text
+    (tmp_path / "02-sft-is-not-enough.json").write_text(json.dumps(RESULT), encoding="utf-8")
+    text = pages.index(CLAIMS, tmp_path)
+    assert text.count(pages.NOT_RUN) == len(CLAIMS) - 1
+    n, chance = len(CLAIMS), by_chance(len(CLAIMS))
+    assert (f"Of {n} claims 1 have been run: 0 confirmed, 0 refuted, 1 undecided. If none of them "
+            f"were true, chance alone would confirm {chance:.2f} of {n} on average, at most "
+            f"({by_chance(1):.2f} of those run)") in text
+    assert ("| 02 | [SFT alone is not enough](02-sft-is-not-enough.md) | **undecided** | "
+            "win rate +0.100 | +0.010 … +0.200 | +0.05 | 2 |") in text
+
+
+# --- what is published ---------------------------------------------------------------------------
+
+def test_the_published_pages_say_what_the_published_numbers_say():
+    assert (DOCS / "README.md").read_text(encoding="utf-8") == pages.index(CLAIMS, DOCS)
+    known = {f"{one.name}.{ending}" for one in CLAIMS for ending in ("json", "svg", "md")}
+    assert {path.name for path in DOCS.iterdir()} <= known | {"README.md"}
+    for one in CLAIMS:
+        path = DOCS / f"{one.name}.json"
+        if path.exists():
+            found = read_json(path)
+            assert not found["quick"] and len(found["seeds"]) >= 5
+            assert found["sentence"] == one.claim.sentence
+            verdicts_follow(one, found)
+            assert (DOCS / f"{one.name}.md").read_text(encoding="utf-8") == pages.page(one, found)
+            assert (DOCS / f"{one.name}.svg").exists()
