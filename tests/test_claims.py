@@ -242,7 +242,8 @@ def test_what_is_no_setting_or_no_stage_is_refused():
 
 def test_every_module_that_a_run_goes_through_is_in_the_digest():
     last = next(number for number, row in enumerate(ROWS) if "evaluation" in row)
-    engine_to_evaluation = {module for row in ROWS[:last + 1] for module in row}
+    engine_to_evaluation = {module for row in ROWS[:last + 1] for module in row} - {"memory"}
+    # `memory` only counts bytes, for the report
     assert len(engine_to_evaluation) > 20 and engine_to_evaluation <= set(sources.DECISIVE)
     seen, todo = set(), ["minirlhf.pipeline"]
     while todo:
