@@ -124,6 +124,15 @@ def warmup_then_cosine(steps: int, peak: float, warmup: int) -> list[float]:
     return rates
 
 
+def breaks(law, function) -> bool:
+    """Whether a function breaks a law, which asserts what it is to do: a mutant must."""
+    try:
+        law(function)
+    except AssertionError:
+        return True
+    return False
+
+
 def record_updates(monkeypatch, stage) -> list[tuple]:
     """(loss function's name, learning rate, max_grad_norm) of each update that a stage will make,
     in a list that fills as it trains."""
