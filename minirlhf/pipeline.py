@@ -142,9 +142,9 @@ def fine_tune_with_rl(run: Run) -> None:
     It is watched on validation prompts, and the best policy is kept beside the last.
     """
     config, before = run.config, run.in_round(run.round - 1)
-    sft, reward, further = run.load("sft"), run.load("reward"), run.round > 1
-    begun = before.load("policy") if further and config.iteration.policy_from == "last" else sft
-    reference = before.load("policy") if further and config.iteration.reference == "last" else sft
+    start, reward, further = run.load(config.ppo.start), run.load("reward"), run.round > 1
+    begun = before.load("policy") if further and config.iteration.policy_from == "last" else start
+    reference = before.load("policy") if further and config.iteration.reference == "last" else start
     critic = copy(reward) if config.algorithm == "ppo" else None
     models = Models(policy=copy(begun), value=critic, reward=reward, reference=reference)
     given = dict(seed=config.seed, round=run.round - 1, shards=config.shards)

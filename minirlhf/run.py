@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -131,13 +131,19 @@ class Run:
 
     def save(self, name: str, params: Parameters, **reports: dict) -> None:
         """Write a model's folder, whole or not at all; `reports` go into it as JSON files."""
+        size = replace(self.model, channels=params["wte"]["weight"].shape[1],
+                       layers=len(params["h"]))
         with replacing_folder(self.model_folder(name)) as folder:
-            transformer.save(folder, params, self.model, self.tokenizer)
+            transformer.save(folder, params, size, self.tokenizer)
             for report, content in reports.items():
                 write_json(folder / f"{report}.json", content)
 
     def load(self, name: str) -> Parameters:
         """One of the run's models.
+
+        A reward model that was put there, and so the value model that starts from it, may have a
+        width and a depth of its own.  (That of Ouyang et al. 2022 had 6 billion parameters, and the
+        policy 175.)
 
         Raises FileNotFoundError saying which stage makes it, ValueError if it has another size
         than the run's settings say.
@@ -146,7 +152,9 @@ class Run:
             raise FileNotFoundError(f"{self.place} has no {name}/ model yet; run the stage that "
                                     f"makes it first ({MADE_BY[name]})")
         params, model = transformer.load(self.model_folder(name), backend=self.backend.name)
-        if model != self.model:
+        free = (dict(channels=model.channels, layers=model.layers)
+                if name in ("reward", "value") else {})
+        if model != replace(self.model, **free):
             raise ValueError(f"{self.model_folder(name)} holds a {model}, but the settings of this "
                              f"run want a {self.model}")
         return params
