@@ -34,7 +34,7 @@ from experiment.reading import Finished  # noqa: E402
 from experiment.results import intervals  # noqa: E402
 from experiment.settings import STAGES, configured, differences, flags, stages_to  # noqa: E402
 from experiment.statistics import by_chance, decide, together  # noqa: E402
-from experiment.store import Store  # noqa: E402
+from experiment.store import Store, do  # noqa: E402
 from experiment.workers import THREADS, at_once, processes  # noqa: E402
 
 CLAIMS = experiments()
@@ -181,7 +181,7 @@ def test_the_fit_finds_the_numbers_that_a_curve_was_made_with():
 
 def names(changed, seed=0) -> dict[str, str]:
     made = Store(Path("nowhere"))
-    return {stage: made.name(stage, made.settings(Wanted(stage, changed), seed))
+    return {stage: made.name(stage, Wanted(stage, changed), seed)
             for stage in ("base", "sft", "reward", "policy")}
 
 
@@ -213,9 +213,12 @@ def test_runs_that_begin_alike_share_their_beginning():
     wanted = [(Wanted("policy", {"ppo.beta": beta}), seed)
               for beta in (0.0, 0.2) for seed in (0, 1)]
     jobs = made.missing([*wanted, (Wanted("policy"), 0), (Wanted("sft"), 1)])
-    assert [name.split("-")[0] for name in jobs] == (
-        ["base"] * 2 + ["sft"] * 2 + ["reward"] * 2 + ["policy"] * 4)
-    assert all(job.after is None or job.after in jobs for job in jobs.values())
+    stages = [name.split("-")[0] for name in jobs]
+    assert {stage: stages.count(stage) for stage in stages} == {
+        "base": 2, "sft": 2, "reward": 2, "policy": 4}
+    order = list(jobs)
+    for job in jobs.values():
+        assert all(order.index(before) < order.index(job.name) for before in job.after)
 
 
 @pytest.mark.parametrize("changed", [
@@ -391,9 +394,10 @@ def test_a_quick_run_keeps_its_pages_and_no_runs(tmp_path, monkeypatch):
 def test_the_command_that_fails_says_why(tmp_path):
     made = Store(tmp_path / "cache", quick=True)
     [job] = made.missing([(Wanted("base"), 0)]).values()
-    broken = {job.name: job._replace(argv=[*job.argv, "--pretraining.steps", "0"])}
+    argv, folder = job.arguments
+    broken = {job.name: job._replace(arguments=([*argv, "--pretraining.steps", "0"], folder))}
     with pytest.raises(RuntimeError, match="minirlhf pretrain .*failed: .*must be positive, got 0"):
-        made.make(broken, at_once)
+        do(broken, at_once)
 
 
 # --- what is read of a run -----------------------------------------------------------------------
@@ -453,9 +457,9 @@ def test_other_algorithms_and_further_rounds_begin_where_ppo_does(made):
     wanted = [(Wanted("policy", {"algorithm": "grpo", "group.size": 4}), 0),
               (Wanted("rounds", {"rounds": 2}), 0), (Wanted("dpo"), 0)]
     jobs = cached.missing(wanted)
-    assert [name.split("-")[0] for name in jobs] == ["policy", "dpo", "rounds"]
+    assert [name.split("-")[0] for name in jobs] == ["policy", "rounds", "dpo"]
     done = []
-    cached.make(jobs, at_once, done.append)
+    do(jobs, at_once, done.append)
     assert sorted(done) == sorted(jobs) and cached.missing(wanted) == {}
     grouped, rounds, dpo = (Finished(cached.run(*one)) for one in wanted)
     assert grouped.run.config.algorithm == "grpo" and not grouped.run.has("value")

@@ -14,7 +14,7 @@
     command.py      all of it in order
 """
 
-from experiment.claim import Claim, Effect, Wanted, by_prompt
+from experiment.claim import Claim, Effect, Wanted, by_prompt, side_by_side
 from experiment.command import main
 
-__all__ = ["Claim", "Effect", "Wanted", "by_prompt", "main"]
+__all__ = ["Claim", "Effect", "Wanted", "by_prompt", "main", "side_by_side"]

@@ -8,6 +8,8 @@ A claim of the article becomes an experiment by a file `NN_name.py` that holds
                         the same prompts
     series(runs) -> {name: [numbers]}
                         if it likes: numbers along a run, for the figure
+    examples(runs) -> [{"prompt", "replies": [{"by", "reply", "score", "gold"}, …]}, …]
+                        if it likes: what models said to a prompt, side by side (of the first seed)
     draw(axes, result)  if it likes: a panel of the figure beside the effects
 
 Statement and rule are there before any number is: what decides is fixed by `Claim.effects`.
@@ -34,6 +36,7 @@ class Wanted:
 
     stage: str                           # "base", "sft", "reward", "dpo", "policy", "rounds"
     changed: Mapping[str, object] = field(default_factory=dict)          # {"ppo.beta": 0.0}
+    judge: Mapping[str, object] | None = None      # settings of the run whose reward model it takes
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,23 @@ def experiments(which: Sequence[str] = (), folder: Path = FOLDER) -> list[Experi
     if unknown:
         raise ValueError(f"there is no claim {unknown[0]}; there are {', '.join(found)}")
     return [read(found[number]) for number in sorted(set(wanted))]
+
+
+def side_by_side(speakers: Mapping[str, Sequence[dict]], *, falls: tuple[str, str],
+                 n: int = 4) -> list[dict]:
+    """What several models said to the same prompts, where two of them are furthest apart.
+
+    speakers: {what they are called: their rows, to the same prompts in the same order}.  falls: two
+    of them; the prompts shown, no text twice, are those where the second's score rises most above
+    the first's while its gold falls: the largest Δscore − Δgold.
+    """
+    before, after = (speakers[name] for name in falls)
+    apart = sorted(range(len(before)), key=lambda i: (
+        after[i]["gold"] - before[i]["gold"] - after[i]["score"] + before[i]["score"]))
+    first = list({before[i]["prompt"]: i for i in reversed(apart)}.values())[::-1][:n]
+    return [{"prompt": before[i]["prompt"], "replies": [
+        {"by": name, **{key: rows[i][key] for key in ("reply", "score", "gold")}}
+        for name, rows in speakers.items()]} for i in first]
 
 
 def by_prompt(rows: Sequence[dict], number: str | Callable[[dict], float]) -> dict[str, float]:

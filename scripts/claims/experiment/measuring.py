@@ -1,14 +1,14 @@
 """One seed of a claim: what its `measure` finds on the runs of that seed.
 
 The numbers are kept in CACHE/DIGEST/measured/, under the runs that they are of and the text of the
-claim file and of `reading.py`, and are taken from there as long as none of these has changed.
+claim file, of `reading.py` and of `claim.py`, and are taken from there as long as none of these has changed.
 """
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiment import reading
+from experiment import claim, reading
 from experiment.claim import Experiment, read
 from experiment.reading import SPLITS, Finished
 from minirlhf.files import read_object, write_json
@@ -17,7 +17,7 @@ from minirlhf.files import read_object, write_json
 def place(experiment: Experiment, runs: Mapping[str, Path]) -> Path:
     """Where the numbers of one seed are kept."""
     total = hashlib.sha256()
-    for source in (experiment.path, Path(reading.__file__)):
+    for source in (experiment.path, Path(reading.__file__), Path(claim.__file__)):
         total.update(source.read_bytes())
     total.update(repr({name: path.name for name, path in runs.items()}).encode())
     folder = next(iter(runs.values())).parent / "measured"
@@ -32,8 +32,9 @@ def measure(path: Path, runs: Mapping[str, Path]) -> None:
         return
     finished = {name: Finished(folder) for name, folder in runs.items()}
     measured = {split: table(experiment.module.measure(finished, split)) for split in SPLITS}
-    series = getattr(experiment.module, "series", lambda runs: {})
-    write_json(kept, {**measured, "series": series(finished)})
+    also = {name: getattr(experiment.module, name, lambda runs: [])(finished)
+            for name in ("series", "examples")}
+    write_json(kept, {**measured, **also})
 
 
 def table(columns: Mapping[str, Mapping[str, float]]) -> dict:

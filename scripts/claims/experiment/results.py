@@ -42,9 +42,8 @@ def result(experiment: Experiment, seeds: Sequence[int], measured: Sequence[dict
         "means": {split: means([seed[split] for seed in measured]) for split in SPLITS},
         "prompts": {split: [len(seed[split]["prompts"]) for seed in measured]
                     for split in SPLITS},
-        "series": [seed["series"] for seed in measured],
-        "runs": {name: {"stage": wanted.stage, "changed": dict(wanted.changed)}
-                 for name, wanted in claim.runs.items()},
+        "series": [seed["series"] for seed in measured], "examples": measured[0]["examples"],
+        "runs": {name: asdict(wanted) for name, wanted in claim.runs.items()},
         "settings": {name: settings(store.settings(wanted, 0))
                      for name, wanted in claim.runs.items()},
         "versions": versions(experiment, seeds, store), "sources": store.digest}

@@ -12,28 +12,31 @@ command that was interrupted goes on from its checkpoint (`--resume`).
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict
 from pathlib import Path
+from shutil import copytree, rmtree
 from typing import NamedTuple
 
 from experiment.claim import Wanted
 from experiment.settings import STAGES, configured, differences, flags, stages_to, until
 from experiment.sources import own_digest
-from experiment.workers import minirlhf
+from experiment.workers import PROCESSES, minirlhf
 from minirlhf import pipeline
+from minirlhf.files import replacing_folder
 from minirlhf.settings import RunConfig
 
 Submit = Callable[..., Future]
 
 
 class Job(NamedTuple):
-    """A command that makes a run, once the run that it begins with is there."""
+    """Something to compute, once the jobs that it comes after are done."""
 
     name: str
-    after: str | None
-    argv: list[str]
+    after: tuple[str, ...]
+    does: Callable
+    arguments: tuple
 
 
 class Store:
@@ -53,57 +56,92 @@ class Store:
             raise ValueError(f"a run's stage must be one of {', '.join(STAGES)}, got {stage!r}")
         return until(configured(wanted.changed, seed, self.quick), stage)
 
-    def name(self, stage: str, settings: RunConfig) -> str:
-        """The name of the folder."""
-        known = json.dumps([stage, asdict(settings), self.digest], default=str, sort_keys=True)
-        key = hashlib.sha256(known.encode()).hexdigest()[:12]
-        return f"{stage}-{settings.seed}-{key}"
+    def name(self, stage: str, wanted: Wanted, seed: int) -> str:
+        """The name of the folder that a run has when it has come to a stage, or to "judged", where
+        it has its reward model and takes another one's."""
+        known = [stage, asdict(self.settings(wanted, seed, "reward" if stage == "judged" else stage))]
+        if wanted.judge is not None and stage not in stages_to("reward"):
+            known.append(asdict(self.settings(Wanted("reward", wanted.judge), seed)))
+        text = json.dumps([*known, self.digest], default=str, sort_keys=True)
+        return f"{stage}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def run(self, wanted: Wanted, seed: int) -> Path:
         """The folder of a run, made or not."""
-        return self.folder / self.name(wanted.stage, self.settings(wanted, seed))
+        return self.folder / self.name(wanted.stage, wanted, seed)
 
     def done(self, name: str) -> bool:
         """Whether a run is whole: the last stage of its name has left its last result."""
         stage, folder = name.split("-")[0], self.folder / name
+        if stage == "judged":                              # is there as a whole or not at all
+            return folder.exists()
         return all(pipeline.STAGES[part].done(folder) for part in STAGES[stage].reads)
 
     def jobs(self, wanted: Wanted, seed: int) -> list[Job]:
-        """The commands that lead to a run, the first one first; those of finished runs too."""
+        """What leads to a run, the first thing first; finished runs too."""
         found, before, after = [], RunConfig(), None
         for stage in stages_to(wanted.stage):
             settings = self.settings(wanted, seed, stage)
-            name, command = self.name(stage, settings), STAGES[stage].command
+            name, command = self.name(stage, wanted, seed), STAGES[stage].command
             changed = differences(before, settings)
             if command == "ppo":                           # the command says it, no flag may
                 changed.pop("algorithm", None)
                 command = settings.algorithm
             argv = [command, *([after] if after else ()), "--name", name,
                     "--out", str(self.folder), *flags(changed)]
-            found.append(Job(name, after, argv))
+            found.append(Job(name, (after,) if after else (), make, (argv, self.folder / name)))
             before, after = settings, name
+            if stage == "reward" != wanted.stage and wanted.judge is not None:
+                judge, after = Wanted("reward", wanted.judge), self.name("judged", wanted, seed)
+                found += [*self.jobs(judge, seed),
+                          Job(after, (name, self.run(judge, seed).name), exchange,
+                              (self.folder / name, self.run(judge, seed), self.folder / after))]
         return found
 
     def missing(self, wanted: Iterable[tuple[Wanted, int]]) -> dict[str, Job]:
         """What is yet to be done for these runs: {name: job}, each after what it begins with."""
-        chains = [self.jobs(*one) for one in wanted]
-        longest = max(map(len, chains), default=0)
-        return {chain[depth].name: chain[depth] for depth in range(longest) for chain in chains
-                if depth < len(chain) and not self.done(chain[-1].name)
-                and not self.done(chain[depth].name)}
+        wanted = list(wanted)
+        jobs = {job.name: job for one in wanted for job in self.jobs(*one)}
+        found: dict[str, Job] = {}
 
-    def make(self, jobs: dict[str, Job], submit: Submit,
-             told: Callable[[str], None] = lambda name: None) -> None:
-        """Do the jobs, each as soon as it can begin and `submit` has room; told(name) after each.
+        def need(name: str) -> None:
+            if name not in found and not self.done(name):
+                for before in jobs[name].after:
+                    need(before)
+                found[name] = jobs[name]
 
-        Raises the first problem, after which none is begun.
-        """
-        left, running = dict(jobs), {}
-        while left or running:
-            under_way = {*left, *running.values()}
-            for job in [job for job in left.values() if job.after not in under_way]:
-                resume = ["--resume"] * (self.folder / job.name).exists()
-                running[submit(minirlhf, [*job.argv, *resume])] = left.pop(job.name).name
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                future.result()
-                told(running.pop(future))
+        for one in wanted:
+            need(self.run(*one).name)
+        return found
+
+
+# --- doing ---------------------------------------------------------------------------------------
+
+def do(jobs: Mapping[str, Job], submit: Submit, told: Callable[[str], None] = lambda name: None,
+       room: int = PROCESSES) -> None:
+    """Do the jobs, `room` of them at a time, the first of those that can begin; told(name) after
+    each.  What a job comes after and is not among the jobs has been done.
+
+    Raises the first problem, after which none is begun.
+    """
+    left, running = dict(jobs), {}
+    while left or running:
+        under_way = {*left, *running.values()}
+        ready = [job for job in left.values() if not under_way.intersection(job.after)]
+        for job in ready[:room - len(running)]:
+            running[submit(job.does, *job.arguments)] = left.pop(job.name).name
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            future.result()
+            told(running.pop(future))
+
+
+def make(argv: list[str], folder: Path) -> None:
+    """A command of `minirlhf` that makes a run, or goes on with it."""
+    minirlhf([*argv, *["--resume"] * folder.exists()])
+
+
+def exchange(run: Path, judge: Path, target: Path) -> None:
+    """A copy of a run that has another one's reward model in place of its own."""
+    with replacing_folder(target) as folder:
+        copytree(run, folder, dirs_exist_ok=True)
+        rmtree(folder / "reward")
+        copytree(judge / "reward", folder / "reward")
