@@ -16,5 +16,6 @@
 
 from experiment.claim import Claim, Effect, Wanted, by_prompt, side_by_side
 from experiment.command import main
+from experiment.reading import by_gold
 
-__all__ = ["Claim", "Effect", "Wanted", "by_prompt", "main", "side_by_side"]
+__all__ = ["Claim", "Effect", "Wanted", "by_gold", "by_prompt", "main", "side_by_side"]

@@ -1,7 +1,8 @@
 """One seed of a claim: what its `measure` finds on the runs of that seed.
 
 The numbers are kept in CACHE/DIGEST/measured/, under the runs that they are of and the text of the
-claim file, of `reading.py` and of `claim.py`, and are taken from there as long as none of these has changed.
+claim file, of `reading.py` and of `claim.py`, and are taken from there as long as none of these has
+changed.
 """
 
 import hashlib

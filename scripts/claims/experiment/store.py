@@ -45,6 +45,7 @@ class Store:
     def __init__(self, cache: Path, quick: bool = False):
         self.digest, self.quick = own_digest(), quick
         self.folder = Path(cache).absolute() / self.digest[:12]
+        self.known: dict[str, RunConfig] = {}              # settings, which take their time
 
     def settings(self, wanted: Wanted, seed: int, stage: str | None = None) -> RunConfig:
         """What a run has read when it has come to a stage; by default to its end.
@@ -54,12 +55,16 @@ class Store:
         stage = stage or wanted.stage
         if stage not in STAGES:
             raise ValueError(f"a run's stage must be one of {', '.join(STAGES)}, got {stage!r}")
-        return until(configured(wanted.changed, seed, self.quick), stage)
+        key = json.dumps([stage, dict(wanted.changed), seed])
+        if key not in self.known:
+            self.known[key] = until(configured(wanted.changed, seed, self.quick), stage)
+        return self.known[key]
 
     def name(self, stage: str, wanted: Wanted, seed: int) -> str:
         """The name of the folder that a run has when it has come to a stage, or to "judged", where
         it has its reward model and takes another one's."""
-        known = [stage, asdict(self.settings(wanted, seed, "reward" if stage == "judged" else stage))]
+        read = self.settings(wanted, seed, "reward" if stage == "judged" else stage)
+        known = [stage, asdict(read)]
         if wanted.judge is not None and stage not in stages_to("reward"):
             known.append(asdict(self.settings(Wanted("reward", wanted.judge), seed)))
         text = json.dumps([*known, self.digest], default=str, sort_keys=True)

@@ -1,0 +1,42 @@
+"""Claim 13: a weak reward model limits everything after it.
+
+    python scripts/claims/13_a_weak_reward_model.py [--quick] [--seeds 5]
+"""
+
+from experiment import Claim, Effect, Wanted, by_prompt, main
+
+WEAK = {"small": "of a small model", "few": "from few pairs", "noisy": "from noisy labels"}
+
+CLAIM = Claim(
+    title="A weak reward model limits everything",
+    question="What does a policy lose that learns from a reward model which is small, poorly "
+             "trained, or trained on noisy data?",
+    sentence="If it is small, poorly trained, or trained on noisy data, the entire pipeline learns "
+             "the wrong thing.",
+    prediction="Each of three weak reward models makes a policy that is worth less than the "
+               "default run's.",
+    measure="Gold of policies trained alike from one SFT model, by the default reward model and by "
+            "three others: *small*, a quarter as wide and of one layer, from a base, an SFT model "
+            "and comparisons of its own; *few*, from comparisons to 50 prompts in place of 2000; "
+            "*noisy*, from the votes of one careless labeler.",
+    runs={"default": Wanted("policy"),
+          "small": Wanted("policy", judge={"model.channels": 16, "model.layers": 1}),
+          "few": Wanted("policy", {"preferences.prompts": 50}),
+          "noisy": Wanted("policy", {"world.panel": ("careless",)})},
+    effects=tuple(
+        Effect(name, f"gold lost by a reward model {what}",
+               lambda m, name=name: m["gold default"] - m[f"gold {name}"], smallest=0.05)
+        for name, what in WEAK.items()) + tuple(
+        Effect(f"{name}: above SFT", f"gold over SFT, reward model {what}",
+               lambda m, name=name: m[f"gold {name}"] - m["gold SFT"])
+        for name, what in WEAK.items()))
+
+
+def measure(runs, split):
+    columns = {f"gold {name}": by_prompt(run.replies("policy", split), "gold")
+               for name, run in runs.items()}
+    return columns | {"gold SFT": by_prompt(runs["default"].replies("sft", split), "gold")}
+
+
+if __name__ == "__main__":
+    main(__file__)
