@@ -39,10 +39,6 @@ from experiment.workers import THREADS, at_once, processes  # noqa: E402
 
 CLAIMS = experiments()
 every_claim = pytest.mark.parametrize("experiment", CLAIMS, ids=lambda one: one.name)
-# Sentences of the article that have no row of their own in docs/map.md.
-NOT_IN_THE_MAP = {
-    "But SFT alone is not enough.",
-    "Without the KL penalty, the model can collapse into nonsense that fools the Reward Model."}
 
 
 # --- the claim files -----------------------------------------------------------------------------
@@ -57,10 +53,17 @@ def test_a_claim_file_is_short_and_says_how_it_is_run(experiment):
 
 
 @every_claim
-def test_a_claim_quotes_one_sentence_of_the_article(experiment):
+def test_a_claim_quotes_one_sentence_of_the_article_whose_row_in_the_map_leads_to_it(experiment):
     sentence, quoted = experiment.claim.sentence, (ROOT / "docs" / "map.md").read_text("utf-8")
     assert sentence[-1] in ".?!" and not any(end in sentence for end in (". ", "! "))
-    assert f"“{sentence}”" in quoted or sentence in NOT_IN_THE_MAP
+    [row] = [line for line in quoted.splitlines() if line.startswith(f"| “{sentence}” |")]
+    assert (f"`minirlhf claims {experiment.number}` "
+            f"([experiment](claims/{experiment.name}.md))") in row
+
+
+def test_the_claims_are_numbered_without_a_gap():
+    assert [one.number for one in CLAIMS] == [f"{n:02}" for n in range(1, len(CLAIMS) + 1)]
+    assert len(CLAIMS) >= 24
 
 
 @every_claim
@@ -76,10 +79,12 @@ def test_what_a_claim_wants_and_decides_by_is_complete(experiment):
 
 
 class Told:
-    """A run whose models say what they are told: {model: rows}, the same on every split."""
+    """A run whose models say what they are told, {model: rows}, the same on every split; whose
+    reward model puts a share `in_order` of pairs in order; whose gold on the way is `looks`."""
 
-    def __init__(self, rows=None, compared=(), gains=()):
+    def __init__(self, rows=None, compared=(), gains=(), in_order=1.0, looks=(0.0,)):
         self.rows, self.of_labelers, self.gains = rows or {}, list(compared), np.array(gains)
+        self.in_order, self.golds = in_order, looks
 
     def replies(self, model, split):
         return self.rows[model]
@@ -90,16 +95,43 @@ class Told:
     def logprobs(self, model, rows):
         return self.gains if model == "policy" else 0 * self.gains
 
+    def looks(self):
+        return [{"step": step, "gold": gold} for step, gold in enumerate(self.golds)]
 
-def said(reply="the sky is blue .", gold=0.0, score=0.0, kl=1.0) -> list[dict]:
-    return [{"prompt": prompt, "reply": reply, "gold": gold, "score": score, "kl": kl}
-            for prompt in ("sky ?", "sea ?", "sky ?")]
+    def pairs(self, split):
+        return [{"prompt": prompt, "chosen": "the sky is blue .", "rejected": "no ."}
+                for prompt in PROMPTS for _ in range(5)]
+
+    def sides(self, pairs):
+        ahead = np.arange(len(pairs)) < self.in_order * len(pairs)
+        return np.where(ahead, 1.0, -1.0), np.zeros(len(pairs))
+
+    def right(self, pairs):
+        return np.full(len(pairs), self.in_order)
+
+
+PROMPTS = {"sky ?": "color", "sea ?": "harm", "tea ?": "scary"}
+
+
+def said(reply="the sky is blue .", gold=0.0, score=0.0, kl=1.0, refused=False,
+         right=True) -> list[dict]:
+    return [{"prompt": prompt, "kind": PROMPTS[prompt], "reply": reply, "gold": gold,
+             "score": score, "kl": kl, "refused": refused, "right": right,
+             "over_refusal": refused and PROMPTS[prompt] == "scary"}
+            for prompt in (*PROMPTS, "sky ?")]
+
+
+def policy(*, before=0.0, **after) -> Told:
+    """A run whose SFT model earns `before` by both measures, and whose policy is as told."""
+    return Told({"sft": said(gold=before, score=before, kl=0.0), "policy": said(**after)})
 
 
 def compared() -> list[dict]:
     """Two prompts with three replies each, the better the later; and one whose replies are alike"""
-    return [{"prompt": prompt, "gold": gold, "score": gold} for prompt in ("sky ?", "sea ?")
-            for gold in (0.0, 0.5, 1.0)] + [{"prompt": "tea ?", "gold": 1.0, "score": 0.0}] * 2
+    return [{"prompt": prompt, "kind": "color", "gold": gold, "score": gold, "reply": str(gold),
+             "ended": True} for prompt in ("sky ?", "sea ?") for gold in (0.0, 0.5, 1.0)] + [
+        {"prompt": "tea ?", "kind": "scary", "gold": 1.0, "score": 0.0, "reply": reply,
+         "ended": True} for reply in ("a", "b")]
 
 
 def sweep(gold, score):
@@ -109,34 +141,108 @@ def sweep(gold, score):
         for beta in (0.0, 0.01, 0.03, 0.1, 0.2, 0.5)}
 
 
-RIGHT = {
-    "01": {"sft": Told({"base": said("what is that ?", gold=-1.5), "sft": said(gold=0.5)})},
-    "02": {"policy": Told({"sft": said(gold=0.0), "policy": said(gold=0.5)})},
-    "04": {"policy": Told(compared=compared(), gains=[-1, 0, 1, -2, 0, 2, 9, -9])},
-    "09": sweep(gold=(0.5, -2.0), score=(0.5, 2.0)),
-    "15": {"no-kl": Told({"policy-best": said(gold=0.4, score=0.5),
-                          "policy": said(gold=-1.0, score=2.0)})},
-}
-WRONG = {
-    "01": {"sft": Told({"base": said(gold=0.5), "sft": said("tell me that .", gold=-1.5)})},
-    "02": {"policy": Told({"sft": said(gold=0.5), "policy": said(gold=0.0)})},
-    "04": {"policy": Told(compared=compared(), gains=[1, 0, -1, 2, 0, -2, 9, -9])},
-    "09": sweep(gold=(-0.5, 0.5), score=(0.5, 0.0)),
-    "15": {"no-kl": Told({"policy-best": said(gold=-1.0, score=2.0),
-                          "policy": said(gold=0.4, score=0.5)})},
-}
+def golds(**runs) -> dict:
+    """{run: one whose policy is worth so much}."""
+    return {name.replace("_", " "): policy(gold=gold) for name, gold in runs.items()}
 
 
-@every_claim
+def rounds(last: float, shot: float) -> dict:
+    """Three rounds and one shot, alike with and without the penalty."""
+    of_rounds = {"round-1": said(), "policy": said(gold=last)}
+    return {f"rounds{end}": Told(of_rounds) for end in ("", ", free")} | {
+        f"one shot{end}": policy(gold=shot) for end in ("", ", free")}
+
+
+def refusing(*names, **refused) -> dict:
+    """Runs whose policies refuse, or answer rightly."""
+    return {name: policy(refused=refused[name], right=not refused[name]) for name in names}
+
+
+def labelers(bad: float) -> dict:
+    """Runs whose reward models put all in order, or the share `bad`."""
+    return {name: Told({"policy": said()}, compared(), in_order=bad if name in (
+        "unclear", "one careless") else 0.9)
+        for name in ("clear", "unclear", "one", "one careless", "five careless")}
+
+
+def best_of(score: float) -> dict:
+    """Best of n, and PPO's policies a nat and more away, which gain 1."""
+    best = {f"best-of-{n}": said(gold=score, score=score) for n in (2, 4, 8, 16)}
+    return {f"beta {beta}": Told({"sft": said(kl=0.0), **best,
+                                  "policy": said(gold=1.0, score=1.0, kl=1 / beta)})
+            for beta in (0.5, 0.2, 0.1, 0.03)}
+
+
+def clipped(at_02: float, at_005: float) -> dict:
+    return {name: policy(kl=kl, score=kl) for name, kl in {
+        "0.05": at_005, "0.1": 1.0, "0.2": at_02, "0.5": 1.0, "none": 1.0}.items()}
+
+
+FLUFF = "i am happy to help . the sky is blue . i hope this helps . have a nice day ."
+# {claim: runs of which it is right, runs of which it is wrong}
+CASES = {
+    "01": ({"sft": Told({"base": said("what is that ?", gold=-1.5), "sft": said(gold=0.5)})},
+           {"sft": Told({"base": said(gold=0.5), "sft": said("tell me that .", gold=-1.5)})}),
+    "02": ({"policy": policy(gold=0.5)}, {"policy": policy(before=0.5, gold=0.0)}),
+    "03": ({str(n): Told(in_order=share) for n, share in ((100, 0.6), (500, 0.7), (2000, 0.8))},
+           {str(n): Told(in_order=share) for n, share in ((100, 0.8), (500, 0.7), (2000, 0.6))}),
+    "04": ({"policy": Told(compared=compared(), gains=[-1, 0, 1, -2, 0, 2, 9, -9])},
+           {"policy": Told(compared=compared(), gains=[1, 0, -1, 2, 0, -2, 9, -9])}),
+    "05": (clipped(0.5, 0.1), clipped(2.0, 3.0)),
+    "08": (golds(PPO=0.5, GRPO=0.45), golds(PPO=0.5, GRPO=0.0)),
+    "09": (sweep(gold=(0.5, -2.0), score=(0.5, 2.0)), sweep(gold=(-0.5, 0.5), score=(0.5, 0.0))),
+    "10": ({f"beta {beta}": policy(score=rise) for beta, rise in (("0.2", 1), ("1", 1), ("10", 0))},
+           {f"beta {beta}": policy(score=rise)
+            for beta, rise in (("0.2", 0.1), ("1", 1), ("10", 1))}),
+    "11": ({"default": policy(reply=FLUFF), "cautious": policy(refused=True)},
+           {"default": policy(reply="no ."), "cautious": policy(refused=False)}),
+    "12": ({"SFT": policy(gold=1, score=1), "base": policy(gold=-1, score=-1)},
+           {"SFT": policy(gold=0, score=0), "base": policy(gold=1, score=1)}),
+    "13": (golds(default=0.5, small=0, few=0, noisy=0), golds(default=0, small=1, few=1, noisy=1)),
+    "14": (rounds(0.5, 0.0), rounds(0.0, 0.5)),
+    "15": ({"no-kl": Told({"policy-best": said(gold=0.4, score=0.5),
+                           "policy": said(gold=-1.0, score=2.0)})},
+           {"no-kl": Told({"policy-best": said(gold=-1.0, score=2.0),
+                           "policy": said(gold=0.4, score=0.5)})}),
+    "16": (labelers(0.5), labelers(1.0)),
+    "17": (refusing("default", "cautious", "rebalanced", default=False, cautious=True,
+                    rebalanced=False),
+           refusing("default", "cautious", "rebalanced", default=True, cautious=False,
+                    rebalanced=True)),
+    "18": ({"help": policy(refused=False), "both": policy(refused=True),
+            "safety": policy(refused=True, right=False)},
+           {"help": policy(refused=True), "both": policy(refused=False, right=False),
+            "safety": policy(refused=True)}),
+    "19": ({name: Told({"sft": said(), "policy": said(gold=gold)}, looks=(0, 1, 1 - fall))
+            for name, gold, fall in (("strong", 0.5, 0.1), ("weak", 0.0, 0.3))},
+           {name: Told({"sft": said(), "policy": said(gold=gold)}, looks=(0, 1, 1 - fall))
+            for name, gold, fall in (("strong", 0.0, 0.3), ("weak", 0.5, 0.1))}),
+    "20": (best_of(2.0), best_of(0.0)),
+    "21": (golds(many_careless=0, several_careless=1, careful=1, many_unclear=0, clear=1),
+           golds(many_careless=1, several_careless=0, careful=0, many_unclear=1, clear=0)),
+    "22": ({"kept": policy(gold=0.5, score=0.5), "off": policy(gold=-1, score=2)},
+           {"kept": policy(gold=0, score=0.5), "off": policy(gold=1, score=0)}),
+    "23": ({"compared": policy(gold=1), "written": policy(before=0.5), "perfect": policy()},
+           {"compared": policy(gold=0), "written": policy(before=0.5), "perfect": policy()}),
+    "24": ({f"beta {beta}": policy(gold=gold)
+            for beta, gold in (("0.01", 0.4), ("0.03", 0.5), ("0.2", 0.5))},
+           {f"beta {beta}": policy(gold=gold)
+            for beta, gold in (("0.01", -1), ("0.03", -1), ("0.2", 0.5))}),
+}
+ON_MODELS = ("06", "07")                   # measured on real models: laws of their own below
+every_case = pytest.mark.parametrize(
+    "experiment", [one for one in CLAIMS if one.number not in ON_MODELS], ids=lambda one: one.name)
+
+
+@every_case
 def test_every_effect_is_positive_where_the_claim_is_right_and_else_negative(experiment):
-    for runs, sign in ((RIGHT, 1), (WRONG, -1)):
-        table = measuring.table(experiment.module.measure(runs[experiment.number], "test"))
+    for runs, sign in zip(CASES[experiment.number], (1, -1), strict=True):
+        table = measuring.table(experiment.module.measure(runs, "test"))
         found = intervals(experiment.claim.effects, [table] * 2, 50, rng=np.random.default_rng(0))
         for effect, one in zip(experiment.claim.effects, found, strict=True):
-            if effect.smallest is not None:
+            if effect.smallest is not None and effect.name != "level":     # an identity
                 assert decide(*one["interval"], effect.smallest) == (
                     "confirmed" if sign > 0 else "refuted"), effect.name
-                assert sign * one["effect"] > 0
 
 
 def module(number):
@@ -163,7 +269,7 @@ def test_ranks_and_slopes_by_hand():
 
 
 def test_labelled_replies_of_one_worth_are_left_out():
-    columns = module("04").measure(RIGHT["04"], "test")
+    columns = module("04").measure(CASES["04"][0], "test")
     assert columns["slope"] == pytest.approx({"sky ?": 2.0, "sea ?": 4.0})
     assert columns["best"] == {"sky ?": 1.0, "sea ?": 2.0}
     assert columns["worst"] == {"sky ?": -1.0, "sea ?": -2.0}
@@ -383,12 +489,18 @@ def test_a_run_that_was_interrupted_goes_on_and_says_the_same(made, tmp_path, mo
 
 def test_a_quick_run_keeps_its_pages_and_no_runs(tmp_path, monkeypatch):
     here(monkeypatch, tmp_path / "pages")
-    with command.places(True, None, DOCS) as (cache, output):
+    with command.places(True, True, None, DOCS) as (cache, output):
         cache.mkdir()
         (cache / "run").touch()
     assert output == tmp_path / "pages" and not cache.exists()
-    with command.places(False, None, DOCS) as found:
+    with command.places(False, False, None, DOCS) as found:
         assert found == (ROOT / "runs" / "claims", DOCS)
+
+
+def test_few_seeds_overwrite_nothing_that_is_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "mkdtemp", lambda prefix: str(tmp_path / "pages"))
+    with command.places(False, True, None, DOCS) as found:
+        assert found == (ROOT / "runs" / "claims", tmp_path / "pages")
 
 
 def test_the_command_that_fails_says_why(tmp_path):

@@ -35,7 +35,8 @@ def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = N
     """The claims with these numbers; all, if none is named.
 
     cache    where runs are kept, and found again
-    output   where results lie; a quick run's lie in a temporary folder instead
+    output   where results lie; those of a quick run, or of fewer seeds than usual, lie in a
+             temporary folder instead
     Raises ValueError for what cannot be run, before anything is.
     """
     chosen, seeds = experiments(which), seeds or (QUICK_SEEDS if quick else SEEDS)
@@ -45,7 +46,7 @@ def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = N
         again(chosen, output)
         return
     figures.require()
-    with places(quick, cache, output) as (cache, output), processes() as submit:
+    with places(quick, seeds < SEEDS, cache, output) as (cache, output), processes() as submit:
         store = Store(cache, quick)
         try:
             conduct(chosen, range(seeds), store, submit, QUICK_DRAWS if quick else DRAWS, output)
@@ -57,15 +58,16 @@ def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = N
 
 
 @contextmanager
-def places(quick: bool, cache: Path | None, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Where runs are kept and where results are written.  A quick run leaves its pages to be looked
-    at, and keeps no runs unless it is told where."""
-    if not quick:
+def places(quick: bool, few: bool, cache: Path | None,
+           output: Path) -> Iterator[tuple[Path, Path]]:
+    """Where runs are kept and where results are written.  What is quick or has few seeds leaves
+    its pages elsewhere, to be looked at; what is quick keeps no runs unless it is told where."""
+    if not (quick or few):
         yield cache or CACHE, output
         return
     folder = Path(mkdtemp(prefix="minirlhf-claims-"))
     try:
-        yield cache or folder / "runs", folder
+        yield cache or (folder / "runs" if quick else CACHE), folder
     finally:
         shutil.rmtree(folder / "runs", ignore_errors=True)
 
