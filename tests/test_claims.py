@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from multiprocessing import active_children
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,15 +30,16 @@ ROOT = Path(__file__).parent.parent
 FOLDER, DOCS = ROOT / "scripts" / "claims", ROOT / "docs" / "claims"
 sys.path.insert(0, str(FOLDER))
 from experiment import command, figures, measuring, pages, sources, store  # noqa: E402
-from experiment.claim import Wanted, experiments  # noqa: E402
-from experiment.reading import Finished  # noqa: E402
+from experiment.claim import Wanted, experiments, side_by_side  # noqa: E402
+from experiment.reading import Finished, by_gold  # noqa: E402
 from experiment.results import intervals  # noqa: E402
 from experiment.settings import STAGES, configured, differences, flags, stages_to  # noqa: E402
 from experiment.statistics import by_chance, decide, together  # noqa: E402
-from experiment.store import Store, do  # noqa: E402
+from experiment.store import Job, Store, do  # noqa: E402
 from experiment.workers import THREADS, at_once, processes  # noqa: E402
 
 CLAIMS = experiments()
+pytestmark = pytest.mark.xdist_group("claims")             # all quick runs are made once, not twice
 every_claim = pytest.mark.parametrize("experiment", CLAIMS, ids=lambda one: one.name)
 
 
@@ -111,6 +113,8 @@ class Told:
 
 
 PROMPTS = {"sky ?": "color", "sea ?": "harm", "tea ?": "scary"}
+PROMPTS |= {f"{prompt} {i}": kind for prompt, kind in PROMPTS.items() for i in range(12)}
+# so many that no draw of them misses a kind
 
 
 def said(reply="the sky is blue .", gold=0.0, score=0.0, kl=1.0, refused=False,
@@ -283,6 +287,81 @@ def test_the_fit_finds_the_numbers_that_a_curve_was_made_with():
     assert np.isfinite(module("09").fitted(np.full(6, 1e-3), np.zeros(6))).all()
 
 
+def test_the_largest_fall_is_below_the_highest_so_far():
+    fall = module("19").largest_fall
+    assert fall([0.0, 1.0, 0.25, 0.5, 2.0, 1.5]) == 0.75
+    assert fall([3.0]) == fall([0.0, 1.0, 1.0]) == 0
+
+
+def test_ppo_at_a_distance_is_on_the_line_through_its_policies():
+    """SFT at 0, policies at 1 and 2 nats (in whatever order of β), beyond them the last."""
+    at, betas = module("20").at_distance, module("20").BETAS
+    m = {"score SFT": np.array([0.0, 10.0])}
+    for beta, kl, score in zip(betas, (1.0, 2.0, 4.0, 3.0), (1.0, 3.0, 7.0, 4.0), strict=True):
+        m |= {f"kl {beta}": np.full(2, kl), f"score {beta}": np.array([score, 10 - score])}
+    for kl, wanted in ((0.0, 0.0), (0.5, 0.5), (1.5, 2.0), (3.5, 5.5), (9.0, 7.0)):
+        assert at(m, "score", kl) == pytest.approx([wanted, 10 - wanted]), kl
+    assert module("20").distance(1) == 0 and module("20").distance(4) == pytest.approx(0.636294)
+
+
+def test_the_slope_of_a_logistic_regression_by_hand():
+    """Of gaps ±1, three in four in order: σ(k) = 3/4, so k = log 3; half as steep for ±2."""
+    fit = module("24").log_odds
+    gaps, weights = np.array([1.0, 1.0, 1.0, -1.0]), np.ones(4)
+    assert fit(gaps, weights) == pytest.approx(np.log(3))
+    assert fit(2 * gaps, weights) == pytest.approx(np.log(3) / 2)
+    assert fit(np.array([1.0, -1.0]), np.array([3.0, 1.0])) == pytest.approx(np.log(3))
+    assert np.isfinite(fit(np.ones(3), np.ones(3)))                 # all in order
+
+
+def test_the_losses_know_the_gap_alone():
+    chosen, rejected = np.array([2.4, 0.0]), np.array([-1.1, 1.0])
+    found = module("03").losses(chosen, rejected)
+    assert found == pytest.approx([0.029750, 1.313262], abs=1e-5)
+    assert module("03").losses(chosen + 10, rejected + 10) == pytest.approx(found, abs=1e-5)
+
+
+class Two(NamedTuple):
+    """What `advantages` asks of a rollout: two replies, of two tokens and of one."""
+
+    scores: np.ndarray = np.array([1.0, -1.0])
+    logprobs: np.ndarray = np.zeros((2, 2))
+    ref_logprobs: np.ndarray = np.zeros((2, 2))
+    mask: np.ndarray = np.array([[True, True], [True, False]])
+    values: np.ndarray = np.array([[0.5, 0.25], [-0.5, 0.0]])
+
+
+def test_what_is_subtracted_from_the_returns_by_hand():
+    found, other = module("06").advantages([Two(), Two(scores=np.array([2.0, 4.0]))],
+                                           RunConfig().ppo)
+    assert found["none"].tolist() == [[1, 1], [-1, 0]]
+    assert found["value"].tolist() == [[0.5, 0.75], [-0.5, 0]]
+    assert found["GAE"].ravel()[:3] == pytest.approx([-0.25 + 0.95 * 0.75, 0.75, -0.5])
+    # The returns of the six tokens are 1, 1, −1, 2, 2, 4: one mean for all, 1.5.
+    assert found["mean"].tolist() == [[-0.5, -0.5], [-2.5, 0]]
+    assert other["mean"].tolist() == [[0.5, 0.5], [2.5, 0]]
+    assert module("06").spread(np.array([[0.0, 1.0], [2.0, 5.0]])) == 2.0 + 8.0
+
+
+def test_examples_are_where_the_score_rises_most_above_gold():
+    before = said(gold=0.0, score=0.0)[:5]
+    after = [{**row, "gold": gold, "score": score} for row, (gold, score) in zip(
+        before, ((0, 0), (-1, 2), (1, 1), (0, 2), (-3, 1)), strict=True)]
+    found = side_by_side({"SFT": before, "free": after}, falls=("SFT", "free"), n=3)
+    assert [one["prompt"] for one in found] == [before[i]["prompt"] for i in (4, 1, 3)]
+    assert found[0]["replies"][1] == {"by": "free", "reply": before[4]["reply"], "score": 1,
+                                      "gold": -3}
+    twice = side_by_side({"a": before[:1] * 2, "b": after[:1] * 2}, falls=("a", "b"))
+    assert len(twice) == 1
+
+
+def test_gold_compares_every_two_replies_that_it_tells_apart():
+    found = by_gold(compared())
+    assert [(row["prompt"], row["chosen"], row["rejected"]) for row in found] == [
+        (prompt, *pair) for prompt in ("sky ?", "sea ?")
+        for pair in (("0.5", "0.0"), ("1.0", "0.0"), ("1.0", "0.5"))]
+
+
 # --- which runs are one run ----------------------------------------------------------------------
 
 def names(changed, seed=0) -> dict[str, str]:
@@ -305,6 +384,50 @@ def test_a_setting_makes_another_run_from_the_stage_on_that_reads_it(changed, fi
     for stage in stages:
         same = stages.index(stage) < stages.index(first)
         assert (before[stage] == after[stage]) == same, stage
+
+
+def test_another_runs_reward_model_makes_another_run_from_the_policy_on():
+    made, plain = Store(Path("nowhere")), Wanted("policy", {"ppo.steps": 7})
+    judged = Wanted("policy", {"ppo.steps": 7}, judge={"model.channels": 32})
+    other = Wanted("policy", {"ppo.steps": 7}, judge={"model.channels": 16})
+    for stage in stages_to("reward"):
+        assert made.name(stage, judged, 0) == made.name(stage, plain, 0)
+    for stage in ("judged", "policy"):
+        assert len({made.name(stage, one, 0) for one in (plain, judged, other)}) == 3
+    jobs = made.missing([(judged, 0)])
+    assert [name.split("-")[0] for name in jobs] == [
+        "base", "sft", "reward", "base", "sft", "reward", "judged", "policy"]
+    exchanged = jobs[made.name("judged", judged, 0)]
+    assert exchanged.after == (made.name("reward", plain, 0),
+                               made.name("reward", Wanted("reward", judged.judge), 0))
+
+
+def test_a_judged_run_has_all_of_its_own_but_the_reward_model(tmp_path):
+    for name in ("own", "other"):
+        for model in ("sft", "reward"):
+            (tmp_path / name / model).mkdir(parents=True)
+            (tmp_path / name / model / "weights").write_text(f"{model} of {name}")
+    store.exchange(tmp_path / "own", tmp_path / "other", tmp_path / "new")
+    assert {path.parent.name: path.read_text() for path in (tmp_path / "new").rglob("weights")} == {
+        "sft": "sft of own", "reward": "reward of other"}
+    assert (tmp_path / "own" / "reward" / "weights").read_text() == "reward of own"
+
+
+def test_jobs_are_done_in_order_and_no_more_at_once_than_there_is_room():
+    jobs = {name: Job(name, after, str, (name,)) for name, after in (
+        ("a", ()), ("b", ("a",)), ("c", ()), ("d", ("b", "c")), ("e", ("gone",)))}
+    begun, running = [], set()
+
+    def submit(function, name):
+        begun.append(name)
+        running.add(name)
+        assert len(running) <= 2 and not running & set(jobs[name].after)
+        return at_once(function, name)
+
+    do(jobs, submit, running.remove, room=2)
+    assert sorted(begun) == list(jobs) and not running
+    assert all(begun.index(before) < begun.index(name) for name, job in jobs.items()
+               for before in job.after if before in jobs)
 
 
 def test_another_seed_and_other_code_make_other_runs(monkeypatch):
@@ -532,6 +655,34 @@ def test_replies_to_test_prompts_are_those_of_minirlhf_evaluate(finished, tmp_pa
                 row for row in wanted if row["model"] == model], model
 
 
+def test_the_best_of_n_is_that_of_minirlhf_evaluate(finished, tmp_path):
+    shutil.copytree(finished.run.folder, tmp_path / "copy")
+    run = open_run(tmp_path / "copy")
+    run.config = replace(run.config, baselines=("best-of-n",), evaluation=replace(
+        run.config.evaluation, best_of=3))
+    assert finished.replies("best-of-3", "test") == [
+        row for row in judgement.evaluate(run) if row["model"] == "best-of-n"]
+
+
+def test_a_pair_is_in_order_by_the_scores_of_its_sides(finished):
+    pairs = finished.pairs("test")
+    chosen, rejected = finished.sides(pairs)
+    assert finished.right(pairs).tolist() == [
+        1.0 if a > b else 0.0 if a < b else 0.5 for a, b in zip(chosen, rejected, strict=True)]
+    known = {(row["prompt"], row["reply"]): row["score"] for row in finished.compared("test")}
+    assert chosen == pytest.approx([known[row["prompt"], row["chosen"]] for row in pairs], abs=1e-6)
+
+
+def test_what_is_measured_on_models_is_there_and_of_the_right_size(made):
+    four = read_json(made / "pages" / "07-four-models-or-three.json")["means"]["test"]
+    for a, b in zip(four["GRPO bytes"], four["PPO bytes"], strict=True):
+        assert a / b == pytest.approx(0.6, abs=0.01)       # 6 times a model's weights against 10
+    assert min(four["PPO seconds"] + four["GRPO seconds"]) > 0
+    assert min(np.array(four["PPO peak"]) - four["PPO bytes"]) > 0
+    value = read_json(made / "pages" / "06-the-value-model.json")["means"]["test"]
+    assert min(map(min, value.values())) > 0
+
+
 def test_training_prompts_are_asked_once_each(finished):
     asked = [row["prompt"] for row in finished.replies("sft", "train")]
     assert asked == [prompt.text for prompt in prompts("train")]
@@ -708,7 +859,25 @@ def test_a_page_shows_the_numbers_and_what_surprised():
     assert "the intervals do not meet" in surprised[1]
     assert "by training prompts it would be confirmed" in surprised[2]
     assert "quick" not in text.lower()
+    assert "known by then: PPO − SFT of the default run, from docs/measured.md." in text
     assert "mean nothing" in pages.page(experiments(["02"])[0], RESULT | {"quick": True})
+
+
+def test_a_page_tells_whose_reward_model_a_run_has_and_when_prompts_count_for_nothing():
+    judged = {"stage": "policy", "changed": {}, "judge": {"model.channels": 16}}
+    [one] = experiments(["02"])
+    text = pages.page(one, RESULT | {"runs": {"small": judged},
+                                     "prompts": {"test": [1, 1], "train": [1, 1]}})
+    assert ("| small | policy | nothing, but the reward model of a run with model.channels = 16 |"
+            in text)
+    assert "Prompts: none, but one number a seed." in text
+
+
+def test_a_result_has_the_settings_of_the_reward_model_that_a_run_took(made):
+    found = read_json(made / "pages" / "13-a-weak-reward-model.json")
+    assert set(found["settings"]) == {"default", "small", "small: reward model", "few", "noisy"}
+    assert found["runs"]["small"]["judge"] == {"model.channels": 16, "model.layers": 1}
+    assert found["runs"]["few"]["judge"] is None
 
 
 def test_a_page_without_a_surprise_says_so():

@@ -8,27 +8,28 @@ from experiment import Claim, Effect, Wanted, by_prompt, main
 
 from minirlhf.bradley_terry import bradley_terry_loss
 
-PROMPTS = (100, 500, 2000)                                 # compared; each gives up to six pairs
+PROMPTS = (100, 500, 2000)                                 # drawn to be compared
 
 CLAIM = Claim(
     title="Only the gap matters, and more pairs tell it better",
     question="Does the level of the scores change nothing, and does the order get better with the "
              "number of comparisons?",
     sentence="The exact numbers do not matter, only the gap: A scores higher than B.",
-    prediction="To add 10 to all scores changes the loss of no pair. Of held-out pairs, a reward "
+    prediction="Adding 10 to all scores changes the loss of no pair. Of held-out pairs, a reward "
                "model that learned from comparisons to 2000 prompts puts more in the labelers' "
                "order than one that learned from those to 100.",
     measure="The share of the default run's held-out comparisons whose chosen reply has the higher "
             "score, equals counting half, by the reward models of three runs that differ in the "
-            "number of prompts compared (four replies each) and are trained for as many steps. For "
-            "the gap, the Bradley-Terry loss of each pair before and after 10 is added to both of "
-            "its scores.",
+            "number of prompts compared and are trained for as many steps. (With replacement: 100, "
+            "500 and 2000 are some 80, 280 and 460 prompts, with 250, 1200 and 4800 pairs of "
+            "distinct replies.) For the gap, the Bradley-Terry loss of each pair before and after "
+            "10 is added to both of its scores.",
     runs={str(n): Wanted("reward", {"preferences.prompts": n}) for n in PROMPTS},
     effects=(
         Effect("more pairs", "share in order, 2000 prompts − 100",
                lambda m: m["right 2000"] - m["right 100"], smallest=0.02),
         Effect("level", "0.001 less what a level of 10 changes in the loss (nats)",
-               lambda m: 1e-3 - m["level"], smallest=0.0),
+               lambda m: 1e-3 - m["level"]),
         Effect("first 400", "share in order, 500 prompts − 100",
                lambda m: m["right 500"] - m["right 100"]),
         Effect("scale", "what doubling all scores changes in the loss (nats)",

@@ -6,12 +6,13 @@ A reply's part of the gradient is g = −Σ_t A_t ∇log π(y_t).  With the retu
 from token t on,
 
     none    A = G                the plain policy gradient (Williams 1992)
-    mean    A = G − Ḡ            a constant: the mean return of all tokens
+    mean    A = G − Ḡ            a constant: the mean return of all tokens of all replies
     value   A = G − V            what a value model expected
     GAE     A = GAE(λ = 0.95)    what PPO uses by default
 
-The first three have one mean, whatever is subtracted.  The variance is that of g between replies
-to one prompt, summed over the parameters.
+The first three have one mean, since what is subtracted does not depend on the token chosen (but
+for a reply's own share in Ḡ, one in hundreds).  The variance is that of g between replies to one
+prompt, summed over the parameters.
 """
 
 import numpy as np
@@ -26,7 +27,7 @@ from minirlhf.rollout import Models, collect, response_logprobs
 from minirlhf.stages.training import Stage
 
 BASELINES = ("none", "mean", "value", "GAE")
-REPLIES = {"test": 4, "train": 2}                          # to each prompt
+REPLIES = 4                                                # to each prompt
 EVERY = {"test": 1, "train": 3}                            # which prompt is asked
 
 CLAIM = Claim(
@@ -39,7 +40,8 @@ CLAIM = Claim(
                "less if what the value model expected is subtracted from their returns.",
     measure="The variance of a reply's gradient between replies to one prompt, summed over all "
             "parameters: with the return as it is, less the mean return, less the value model's "
-            "expectation, and with GAE. The same sampled replies for all four.",
+            "expectation, and with GAE. Four replies to each test prompt and to every third "
+            "training prompt, the same for all four.",
     runs={"policy": Wanted("policy")},
     effects=(
         Effect("value", "share of the variance that the value model takes away",
@@ -50,14 +52,23 @@ CLAIM = Claim(
                lambda m: 1 - m["GAE"] / m["none"])))
 
 
-def advantages(rollout, config) -> dict:
-    """{baseline: A, (B, R)}."""
+def returns_of(rollout, config) -> tuple:
+    """The returns G, what of them the value model did not foresee, and the same by GAE, (B, R)."""
     rewards = penalized_rewards(rollout.scores, rollout.logprobs, rollout.ref_logprobs,
                                 rollout.mask, config.beta)
-    left, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, 1.0)
+    unforeseen, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, 1.0)
     usual, _ = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
-    return {"none": returns, "mean": returns - masked_mean(returns, rollout.mask), "value": left,
-            "GAE": usual}
+    return returns, unforeseen, usual
+
+
+def advantages(rollouts, config) -> list[dict]:
+    """{baseline: A, (B, R)} of each rollout; the mean is that of all of them."""
+    found = [returns_of(rollout, config) for rollout in rollouts]
+    tokens = sum(int(rollout.mask.sum()) for rollout in rollouts)
+    mean = sum(float((G * rollout.mask).sum())
+               for (G, *_), rollout in zip(found, rollouts, strict=True)) / tokens
+    return [{"none": G, "mean": (G - mean) * rollout.mask, "value": unforeseen, "GAE": usual}
+            for (G, unforeseen, usual), rollout in zip(found, rollouts, strict=True)]
 
 
 def spread(gradients: np.ndarray) -> float:
@@ -66,20 +77,22 @@ def spread(gradients: np.ndarray) -> float:
 
 
 def measure(runs, split):
-    run, k = runs["policy"].run, REPLIES[split]
+    run = runs["policy"].run
     models = Models(*(run.load(name) for name in ("policy", "value", "reward", "sft")))
     prompts = [row["prompt"] for row in run.source.prompts() if row["split"] == split]
     prompts = prompts[::EVERY[split]]
+    rollouts = [collect(models, run.model, [run.tokenizer.prompt(prompt)] * REPLIES,
+                        run.config.ppo.max_new, rng=run.rng(Stage.EVALUATE, number),
+                        temperature=run.config.ppo.temperature)
+                for number, prompt in enumerate(prompts)]
     gradient = value_and_grad(loss)
     columns = {name: {} for name in BASELINES}
-    for number, prompt in enumerate(prompts):
-        rollout = collect(models, run.model, [run.tokenizer.prompt(prompt)] * k,
-                          run.config.ppo.max_new, rng=run.rng(Stage.EVALUATE, number),
-                          temperature=run.config.ppo.temperature)
-        for name, A in advantages(rollout, run.config.ppo).items():
+    for prompt, rollout, found in zip(prompts, rollouts, advantages(rollouts, run.config.ppo),
+                                      strict=True):
+        for name, A in found.items():
             rows = [gradient(models.policy, run.model,
-                             rollout.part(np.array([i]), int(rollout.mask[i].sum())),
-                             A[i:i + 1], run.config.ppo.temperature)[1].flat for i in range(k)]
+                             rollout.part(np.array([i]), int(rollout.mask[i].sum())), A[i:i + 1],
+                             run.config.ppo.temperature)[1].flat for i in range(REPLIES)]
             columns[name][prompt] = spread(np.stack([to_host(row) for row in rows]))
     return columns
 

@@ -15,7 +15,8 @@ CLAIM = Claim(
                "learning.",
     measure="The default run's PPO, and the same with the base model as its start and as what the "
             "KL penalty measures from, with the same reward model, as many steps and the same "
-            "template (whose tokens the base model has never seen).",
+            "template. The base model has never seen the template's tokens, nor has what the KL "
+            "penalty measures from: a failure may be theirs, not that of a base model as such.",
     runs={"SFT": Wanted("policy"), "base": Wanted("policy", {"ppo.start": "base"})},
     effects=(
         Effect("gold", "gold, PPO from SFT − PPO from base",

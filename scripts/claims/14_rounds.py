@@ -16,7 +16,10 @@ CLAIM = Claim(
     prediction="After three rounds of 36 steps the policy is worth more than after 108 steps "
                "against the first reward model; with the KL penalty, and without it.",
     measure="Gold of the last policy. With β = 0.2 and with β = 0; in rounds, comparisons of all "
-            "rounds are learned from, and the policy goes on from where it was.",
+            "rounds are learned from, and the policy goes on from where it was. Rounds differ in "
+            "more than freshness: three times the comparisons, from the second on between the "
+            "policy, the SFT model and the best of 4 of its replies; and a learning rate, an "
+            "optimizer and a value model that begin anew in each.",
     runs={"one shot": Wanted("policy", ONE), "rounds": Wanted("rounds", THREE),
           "one shot, free": Wanted("policy", ONE | FREE),
           "rounds, free": Wanted("rounds", THREE | FREE)},

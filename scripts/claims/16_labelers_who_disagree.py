@@ -17,15 +17,17 @@ CLAIM = Claim(
                "than clear ones.",
     measure="The share of pairs of held-out replies that a reward model puts in the order of gold, "
             "over all pairs of replies that gold tells apart in the default run's comparisons. "
-            "*Careless*: sees 3 of 10 false claims, and errs in 3 of 10 clicks. Under unclear "
-            "guidelines each of the default panel goes by a taste of their own.",
+            "*Careless*: sees 3 of 10 false claims and errs in 3 of 10 clicks, so that two votes "
+            "on one pair often disagree, and likes length a little more. Under unclear guidelines "
+            "each of the default panel goes by a taste of their own, is half as sharp, and likes "
+            "what pleases twice as much.",
     runs={"clear": Wanted("policy"),
           "unclear": Wanted("policy", {"world.guidelines": "unclear"}),
           "one": Wanted("reward", {"world.panel": ("default",)}),
           "one careless": Wanted("policy", {"world.panel": ("careless",)}),
           "five careless": Wanted("policy", {"world.panel": ("careless",) * 5})},
     effects=(
-        Effect("disagreement", "pairs in order, one labeler − one careless labeler",
+        Effect("carelessness", "pairs in order, one labeler − one careless labeler",
                lambda m: m["right one"] - m["right one careless"], smallest=0.02),
         Effect("several", "pairs in order, five careless labelers − one",
                lambda m: m["right five careless"] - m["right one careless"], smallest=0.02),

@@ -14,14 +14,15 @@ CLAIM = Claim(
                "less from the best that it was.",
     measure="Two whole runs, each with comparisons of its own SFT model's replies and a reward "
             "model of its own. Gold of the last policies; and on validation prompts the largest "
-            "fall of gold from the best look so far, of looks every 4 steps, one number a seed.",
+            "fall of gold from the best look so far, of looks every 4 steps, one number a seed. "
+            "The 50 demonstrations are seen 141 times, the 1000 7 times.",
     runs={"strong": Wanted("policy"),
           "weak": Wanted("policy", {"world.demonstration_count": 50})},
     effects=(
         Effect("higher", "gold of the policy, strong − weak",
                lambda m: m["policy strong"] - m["policy weak"], smallest=0.1),
         Effect("steadier", "largest fall of gold on the way, weak − strong",
-               lambda m: m["fall weak"] - m["fall strong"], smallest=0.0),
+               lambda m: m["fall weak"] - m["fall strong"], smallest=0.05),
         Effect("SFT", "gold of the SFT model, strong − weak",
                lambda m: m["sft strong"] - m["sft weak"]),
         Effect("gain", "gold gained over SFT, strong − weak",

@@ -19,7 +19,9 @@ CLAIM = Claim(
                "is better than under unclear ones on 2000.",
     measure="Gold of the policies, after PPO with the default settings. The price is in votes: a "
             "careful vote, and one under guidelines that had to be worked out and audited, is "
-            "taken to cost five others.",
+            "taken to cost five others. Prompts are drawn with replacement from 482, so that 400 "
+            "draws have more than half of the distinct prompts of 2000, and all reward models are "
+            "trained for as many steps: numbers count for less than they would elsewhere.",
     runs={"many careless": Wanted("policy", MANY | CARELESS),
           "several careless": Wanted("policy", FEW | {"world.panel": ("careless",) * 5}),
           "careful": Wanted("policy", FEW | {"world.panel": ("careful",)}),

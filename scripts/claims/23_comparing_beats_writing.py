@@ -6,7 +6,7 @@
 from experiment import Claim, Effect, Wanted, by_prompt, main
 
 PRICE = 10                                                 # votes that a demonstration costs
-VOTES = 2000 * 6 * 3                                       # of the default run, at most
+VOTES = 14_000                                             # of the default run: 4800 pairs, 3 each
 MORE = 1000 + VOTES // PRICE
 PERFECT = {f"world.habits.{habit}": 0.0
            for habit in ("wrong", "over_refusal", "comply", "made_up")}
@@ -18,10 +18,11 @@ CLAIM = Claim(
              "answer from scratch.",
     prediction="An SFT model from 1000 demonstrations, improved by comparisons, is worth more than "
                f"one from {MORE} demonstrations that cost as much.",
-    measure=f"A demonstration is taken to cost as much as {PRICE} votes; the default run has up to "
-            f"{VOTES} (2000 prompts, 6 pairs, 3 voters). Gold of its policy, and of an SFT model "
-            f"trained on {MORE} demonstrations by the same writers, for as many passes. Beside it: "
-            "writers who make no mistake, 1000 demonstrations.",
+    measure=f"A demonstration is taken to cost as much as {PRICE} votes; the default run has about "
+            f"{VOTES} (2000 prompts give some 4800 pairs of distinct replies, 3 voters each). Gold "
+            f"of its policy, and of an SFT model trained on {MORE} demonstrations by the same "
+            "writers, for as many passes. Beside it: writers who make no mistake, 1000 "
+            "demonstrations.",
     runs={"compared": Wanted("policy"),
           "written": Wanted("reward", {"world.demonstration_count": MORE,
                                        "sft.steps": 220 * MORE // 1000}),

@@ -33,7 +33,8 @@ CLAIM = Claim(
                lambda m: m["gold 0.01"] - m["gold SFT"]),
         Effect("deviation", "a deviation of the score in log-odds", lambda m: m["log-odds"]),
         Effect("0.05 of log-odds", "β = 0.05 log-odds a nat, in deviations a nat",
-               lambda m: 0.05 / m["log-odds"])))
+               lambda m: 0.05 / m["log-odds"])),
+    known="the policies, from claim 09")
 
 
 def log_odds(gaps: np.ndarray, weights: np.ndarray, rounds: int = 30) -> float:

@@ -64,6 +64,7 @@ class Claim:
     prediction   what is expected here if it is true
     measure      what is measured, and on what
     runs         {name in `measure`: kind of run}; each is made once for all claims that want it
+    known        what was known of the numbers when prediction and rule were written
     """
 
     title: str
@@ -73,6 +74,7 @@ class Claim:
     measure: str
     runs: Mapping[str, Wanted]
     effects: Sequence[Effect]
+    known: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,12 @@ def side_by_side(speakers: Mapping[str, Sequence[dict]], *, falls: tuple[str, st
     before, after = (speakers[name] for name in falls)
     apart = sorted(range(len(before)), key=lambda i: (
         after[i]["gold"] - before[i]["gold"] - after[i]["score"] + before[i]["score"]))
-    first = list({before[i]["prompt"]: i for i in reversed(apart)}.values())[::-1][:n]
-    return [{"prompt": before[i]["prompt"], "replies": [
+    shown: dict[str, int] = {}
+    for i in apart:
+        shown.setdefault(before[i]["prompt"], i)
+    return [{"prompt": prompt, "replies": [
         {"by": name, **{key: rows[i][key] for key in ("reply", "score", "gold")}}
-        for name, rows in speakers.items()]} for i in first]
+        for name, rows in speakers.items()]} for prompt, i in list(shown.items())[:n]]
 
 
 def by_prompt(rows: Sequence[dict], number: str | Callable[[dict], float]) -> dict[str, float]:

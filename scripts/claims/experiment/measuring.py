@@ -1,7 +1,7 @@
 """One seed of a claim: what its `measure` finds on the runs of that seed.
 
 The numbers are kept in CACHE/DIGEST/measured/, under the runs that they are of and the text of the
-claim file, of `reading.py` and of `claim.py`, and are taken from there as long as none of these has
+claim file and of what it reads them with, and are taken from there as long as none of these has
 changed.
 """
 
@@ -12,13 +12,16 @@ from pathlib import Path
 from experiment import claim, reading
 from experiment.claim import Experiment, read
 from experiment.reading import SPLITS, Finished
+from minirlhf import findings, memory
 from minirlhf.files import read_object, write_json
+
+READERS = (claim, reading, findings, memory)
 
 
 def place(experiment: Experiment, runs: Mapping[str, Path]) -> Path:
     """Where the numbers of one seed are kept."""
     total = hashlib.sha256()
-    for source in (experiment.path, Path(reading.__file__), Path(claim.__file__)):
+    for source in (experiment.path, *(Path(module.__file__) for module in READERS)):
         total.update(source.read_bytes())
     total.update(repr({name: path.name for name, path in runs.items()}).encode())
     folder = next(iter(runs.values())).parent / "measured"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiment.claim import Experiment
+from experiment.claim import Claim, Experiment
 from experiment.statistics import VERDICTS, by_chance, decide
 from minirlhf.files import read_object
 
@@ -43,7 +43,7 @@ So [the article](../map.md). {claim.question}
 {claim.prediction}
 
 {rule(result)} Prediction and rule were written down before the numbers, in \
-`scripts/claims/{experiment.path.name}`.
+`scripts/claims/{experiment.path.name}`{known(claim)}.
 
 ## How it was measured
 
@@ -58,6 +58,10 @@ ends with has the digest `{result['sources'][:12]}`. Made by `minirlhf claims {r
 ## What surprised
 
 {surprises(result)}"""
+
+
+def known(claim: Claim) -> str:
+    return f"; known by then: {claim.known}" if claim.known else ""
 
 
 def alt(result: dict) -> str:
@@ -98,11 +102,17 @@ def runs(result: dict) -> str:
     lines = ["| run | goes to | in place of the default |", "|---|---|---|"]
     for name, run in result["runs"].items():
         changed = ", ".join(f"{key} = {value}" for key, value in run["changed"].items())
+        if run.get("judge"):
+            judge = ", ".join(f"{key} = {value}" for key, value in run["judge"].items())
+            changed = f"{changed or 'nothing'}, but the reward model of a run with {judge}"
         lines.append(f"| {name} | {run['stage']} | {changed or 'nothing'} |")
     return "\n".join(lines) + "\n"
 
 
 def prompts(result: dict) -> str:
+    """How many there were to be drawn again."""
+    if max(map(max, result["prompts"].values())) == 1:
+        return "none, but one number a seed"
     told = []
     for split, counts in result["prompts"].items():
         few, many = min(counts), max(counts)
@@ -172,8 +182,9 @@ effect of interest, *refuted* if that of one lies wholly below, else *undecided*
 {chr(10).join(lines)}
 
 The world is a toy, and a verdict is about it: what holds here need not hold at scale, nor the
-other way round. The predictions were not made blindly: the default run had been
-[measured](../measured.md) and [compared](../compared.md) before the rules were written.
+other way round. The labelers' faults are built in; what is tried is whether they reach the policy.
+The predictions were not made blindly: the default run had been [measured](../measured.md) and
+[compared](../compared.md) before the rules were written, and where more was known the page says so.
 """
 
 

@@ -103,7 +103,7 @@ def leaves(tree: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
 
 
 def differences(before: RunConfig, after: RunConfig) -> dict[str, object]:
-    """{dotted name: value} of what the second has otherwise."""
+    """{dotted name: value} of what is different in the second."""
     old = dict(leaves(asdict(before)))
     return {name: value for name, value in leaves(asdict(after)) if old[name] != value}
 

@@ -95,7 +95,7 @@ class Store:
                     "--out", str(self.folder), *flags(changed)]
             found.append(Job(name, (after,) if after else (), make, (argv, self.folder / name)))
             before, after = settings, name
-            if stage == "reward" != wanted.stage and wanted.judge is not None:
+            if stage == "reward" and wanted.stage != stage and wanted.judge is not None:
                 judge, after = Wanted("reward", wanted.judge), self.name("judged", wanted, seed)
                 found += [*self.jobs(judge, seed),
                           Job(after, (name, self.run(judge, seed).name), exchange,
@@ -141,7 +141,7 @@ def do(jobs: Mapping[str, Job], submit: Submit, told: Callable[[str], None] = la
 
 def make(argv: list[str], folder: Path) -> None:
     """A command of `minirlhf` that makes a run, or goes on with it."""
-    minirlhf([*argv, *["--resume"] * folder.exists()])
+    minirlhf([*argv, "--resume"] if folder.exists() else argv)
 
 
 def exchange(run: Path, judge: Path, target: Path) -> None:
