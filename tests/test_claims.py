@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER, DOCS = ROOT / "scripts" / "claims", ROOT / "docs" / "claims"
 sys.path.insert(0, str(FOLDER))
 from experiment import command, figures, measuring, pages, sources, store  # noqa: E402
+from experiment.afterwards import explanations  # noqa: E402
 from experiment.claim import Wanted, experiments, side_by_side  # noqa: E402
 from experiment.reading import Finished, by_gold  # noqa: E402
 from experiment.results import intervals  # noqa: E402
@@ -878,6 +879,32 @@ def test_a_result_has_the_settings_of_the_reward_model_that_a_run_took(made):
     assert set(found["settings"]) == {"default", "small", "small: reward model", "few", "noisy"}
     assert found["runs"]["small"]["judge"] == {"model.channels": 16, "model.layers": 1}
     assert found["runs"]["few"]["judge"] is None
+
+
+def test_what_people_make_of_a_result_stands_apart_and_at_the_end(monkeypatch):
+    monkeypatch.setattr(pages, "explanations", lambda: {"02": "So it goes."})
+    text = pages.page(experiments(["02"])[0], RESULT)
+    assert text.endswith("\n## What we make of it\n\nWritten after the numbers.\n\nSo it goes.\n")
+    monkeypatch.setattr(pages, "explanations", lambda: {"01": "So it goes."})
+    assert "What we make of it" not in pages.page(experiments(["02"])[0], RESULT)
+
+
+def test_every_claim_that_is_not_confirmed_is_explained_and_in_no_more_than_a_paragraph():
+    found = explanations()
+    assert list(found) == sorted(found) and set(found) <= {one.number for one in CLAIMS}
+    for experiment in CLAIMS:
+        if read_json(DOCS / f"{experiment.name}.json")["verdict"] != "confirmed":
+            assert experiment.number in found, experiment.name
+    for text in found.values():
+        assert len(text) > 40 and "\n\n" not in text
+
+
+def test_an_explanation_is_under_one_number(tmp_path):
+    (tmp_path / "a.md").write_text("# All\n\n## 02\n\nOne.\n\n## 07\n\nTwo\nlines.\n")
+    assert explanations(tmp_path / "a.md") == {"02": "One.", "07": "Two\nlines."}
+    (tmp_path / "b.md").write_text("## 02\n\nOne.\n\n## 02\n\nTwo.\n")
+    with pytest.raises(ValueError, match="twice of claim 02"):
+        explanations(tmp_path / "b.md")
 
 
 def test_a_page_without_a_surprise_says_so():

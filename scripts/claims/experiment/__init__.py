@@ -10,6 +10,7 @@
     statistics.py   intervals by a bootstrap clustered by seed, and the rule of decision
     results.py      numbers of all seeds -> what docs/claims/NN-name.json holds
     figures.py      its figure, by matplotlib
+    afterwards.py   what people make of a result, written after it
     pages.py        its page, and the index of all
     command.py      all of it in order
 """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from experiment.afterwards import explanations
 from experiment.claim import Claim, Experiment
 from experiment.statistics import VERDICTS, by_chance, decide
 from minirlhf.files import read_object
@@ -57,7 +58,13 @@ ends with has the digest `{result['sources'][:12]}`. Made by `minirlhf claims {r
 
 ## What surprised
 
-{surprises(result)}"""
+{surprises(result)}{afterwards(result)}"""
+
+
+def afterwards(result: dict) -> str:
+    """What people make of it, if anybody has written it down."""
+    text = explanations().get(result["claim"], "")
+    return f"\n## What we make of it\n\nWritten after the numbers.\n\n{text}\n" if text else ""
 
 
 def known(claim: Claim) -> str:
