@@ -11,6 +11,7 @@
     results.py      numbers of all seeds -> what docs/claims/NN-name.json holds
     figures.py      its figure, by matplotlib
     pages.py        its page, and the index of all
+    gallery.py      all of them on one page to be looked at
     command.py      all of it in order
 """
 
