@@ -214,7 +214,7 @@ def examples_html(number: str, examples: Sequence[dict]) -> str:
 <div class="said" id="said-{number}"><h3>What they said, and what it scored</h3>
 <p class="small">Replies of the first seed, to the test prompts on which score and gold part most:
 these are chosen, and no fair sample.</p>
-<p class="keys"><span class="key">score: what the reward model gave</span>
+<p class="keys"><span class="key">score: by the reward model of its run</span>
 <span class="key gold">gold: what it is worth</span></p>
 {cards}</div>"""
 
