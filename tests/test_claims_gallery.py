@@ -278,7 +278,7 @@ def test_the_laws_catch_the_mutant(name, folder, monkeypatch):
 def test_a_claim_without_replies_has_no_such_block(folder):
     wall = Wall(gallery.gallery(CLAIMS, folder))
     assert [name for name, text in wall.of.items() if "What they said" in text] == ["claim-02"]
-    assert "What models said, side by side: claim 02." in wall.of[""]
+    assert "What models said, side by side: claims 02." in wall.of[""]
     none = Wall(gallery.gallery(CLAIMS, filled(folder, {"02": result()})))
     assert "side by side" not in none.of[""]
 

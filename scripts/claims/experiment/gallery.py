@@ -94,7 +94,7 @@ def overview(experiments: Sequence[Experiment], results: Mapping[str, dict]) -> 
                      if result.get("examples"))
     return (f'<ul class="counts" aria-label="Verdicts">{counts}</ul>\n'
             f'<nav aria-label="All claims"><ol class="tiles">\n{tiles}\n</ol></nav>'
-            + f'\n<p class="small">What models said, side by side: claim {said}.</p>' * bool(said))
+            + f'\n<p class="small">What models said, side by side: claims {said}.</p>' * bool(said))
 
 
 def tile(experiment: Experiment, verdict: str) -> str:
