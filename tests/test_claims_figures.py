@@ -42,7 +42,7 @@ def draw(tmp_path, monkeypatch):
 
 def every_effect_has_a_scale_of_its_own(drawn):
     found, figure = drawn
-    for axes, (name, effect) in zip(figure.axes, found["effects"].items(), strict=False):
+    for axes, (name, effect) in zip(figure.axes[1:], found["effects"].items(), strict=False):
         assert axes.get_title(loc="left") == name
         assert axes.get_title(loc="right") == (effect["verdict"] or "shown only")
         assert axes.get_xlabel().split() == effect["what"].split()
@@ -60,15 +60,13 @@ def every_effect_has_a_scale_of_its_own(drawn):
 def nothing_covers_anything(drawn):
     _, figure = drawn
     whole = figure.bbox
-    legends = [legend for part in figure.subfigs for legend in part.legends]
-    assert legends and not any(axes.get_legend() for axes in figure.axes)
-    for legend in legends:
-        box = legend.get_window_extent()
-        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
-        assert not any(box.overlaps(axes.get_tightbbox()) for axes in figure.axes)
-    boxes = [axes.get_tightbbox() for axes in figure.axes]
-    for i, box in enumerate(boxes):                            # its titles and labels included
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    assert legends and not any(axes.lines for axes in figure.axes if axes.get_legend())
+    boxes = [axes.get_tightbbox() for axes in figure.axes if axes.axison]      # titles and all
+    boxes += [legend.get_window_extent() for legend in legends]
+    for i, box in enumerate(boxes):
         assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 and box.y1 <= whole.y1
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
@@ -98,14 +96,24 @@ def zero_forgotten(axes, effect):
     axes.set_xlim(*effect["test"]["interval"])
 
 
-real = figures.draw_effect
+def among(room, axes, title=""):
+    room.set_axis_off()
+    axes.legend()
+    return 0.5
+
+
+def without_room(room, *of):
+    height = real_legend(room, *of)
+    room.get_legend().set_in_layout(False)
+    return height / 4
+
+
+real, real_legend = figures.draw_effect, figures.legend
 MUTANTS = {
     "one scale for all effects": (LAWS[0], "draw_effect", one_scale),
     "no zero": (LAWS[0], "draw_effect", zero_forgotten),
-    "legends among the points": (LAWS[1], "legend_above", lambda part, axes, title=None:
-                                 axes.legend(loc="center")),
-    "legends on top of the points": (LAWS[1], "legend_above", lambda part, axes, title=None:
-                                     part.legend(*axes.get_legend_handles_labels())),
+    "legends among the points": (LAWS[1], "legend", among),
+    "legends without room": (LAWS[1], "legend", without_room),
     "long lines": (LAWS[1], "fill", lambda text, width: text.replace(" ", " and so on ")),
 }
 

@@ -5,13 +5,15 @@ for each effect, which has a unit of its own, and below them what the claim file
 stand outside of the axes, where there is nothing to cover.
 """
 
+from math import ceil
 from pathlib import Path
 from textwrap import fill
 
 from experiment.claim import Experiment
 from minirlhf.files import replacing
 
-WIDTH, HEAD, ROW, OWN = 4.2, 0.8, 0.95, 3.4          # inches; of heights: title, effect, own panel
+WIDTH, ROW, OWN, LINE = 4.2, 0.42, 2.5, 0.19         # inches; of heights: an effect's axes, those
+AROUND = 0.6                               # of the claim file, a line of a legend; of titles, ticks
 SMALL = 0.16                               # between the lines of one effect, in its row
 LETTERS, FINE = 46, 54                     # in a line, of medium and of small size
 
@@ -31,34 +33,52 @@ def write(path: Path, experiment: Experiment, result: dict) -> None:
     from matplotlib.figure import Figure
 
     own = getattr(experiment.module, "draw", None)
+    n = len(result["effects"])
     look = {"svg.fonttype": "none", "svg.hashsalt": "minirlhf", "font.family": "sans-serif",
             "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium"}
-    heights = [HEAD + ROW * len(result["effects"]), *[OWN] * (own is not None)]
     with matplotlib.rc_context(look):
-        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained", facecolor="white")
-        parts = figure.subfigures(len(heights), height_ratios=heights, squeeze=False)[:, 0]
-        draw_effects(parts[0], result)
+        figure = Figure(layout="constrained", facecolor="white")
+        rows = figure.subplots(1 + n + (2 if own else 0), squeeze=False)[:, 0]
+        heights = [draw_effects(rows[:1 + n], result), *[ROW] * n]
         if own:
-            axes = parts[1].subplots()
-            own(axes, result)
-            axes.set(title=fill(axes.get_title(), LETTERS), xlabel=fill(axes.get_xlabel(), LETTERS))
-            legend_above(parts[1], axes)
+            heights += [draw_own(rows[-2:], own, result), OWN]
+        rows[0].get_gridspec().set_height_ratios(heights)
+        figure.set_size_inches(WIDTH, sum(heights) + AROUND * (n + bool(own)))
+        settle(figure)
         with replacing(path) as temporary:
             figure.savefig(temporary, format="svg",
                            metadata={"Date": None, "Title": result["title"]})
 
 
-def draw_effects(part, result: dict) -> None:
-    """Row by row, each on a scale of its own that shows its 0."""
-    rows = part.subplots(len(result["effects"]), squeeze=False)[:, 0]
-    for axes, (name, effect) in zip(rows, result["effects"].items(), strict=True):
+def settle(figure) -> None:
+    """Lay out, and round the places: the last digits that the solver finds depend on what was drawn
+    before, and the ids in an SVG depend on all digits."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(x, 4) for x in axes.get_position().bounds])
+
+
+def draw_effects(rows, result: dict) -> float:
+    """The legend, then row by row an effect, each on a scale of its own that shows its 0.  The
+    height of the legend."""
+    effects = result["effects"]
+    for axes, (name, effect) in zip(rows[1:], effects.items(), strict=True):
         draw_effect(axes, effect)
         axes.set_title(name, loc="left", fontweight="bold", fontsize="small")
         axes.set_title(effect["verdict"] or "shown only", loc="right", fontsize="small")
-    first = next((axes for axes, effect in zip(rows, result["effects"].values(), strict=True)
-                  if effect["smallest"] is not None), rows[0])
-    legend_above(part, first, f"{result['verdict']}: effects, {100 * result['level']:.0f} % "
-                 "intervals")
+    deciding = next((axes for axes, effect in zip(rows[1:], effects.values(), strict=True)
+                     if effect["verdict"]), rows[1])
+    return legend(rows[0], deciding, f"{result['verdict']}: effects, "
+                  f"{100 * result['level']:.0f} % intervals")
+
+
+def draw_own(rows, own, result: dict) -> float:
+    """What the claim file draws, its legend above.  The height of the legend."""
+    room, axes = rows
+    own(axes, result)
+    axes.set(title=fill(axes.get_title(), LETTERS), xlabel=fill(axes.get_xlabel(), LETTERS))
+    return legend(room, axes)
 
 
 def draw_effect(axes, effect: dict) -> None:
@@ -82,12 +102,16 @@ def draw_effect(axes, effect: dict) -> None:
     axes.set_xlabel(fill(effect["what"], FINE), fontsize="small")
 
 
-def legend_above(part, axes, title: str | None = None) -> None:
-    """The legend of axes, above them: in as many columns as there is room for."""
+def legend(room, axes, title: str = "") -> float:
+    """Put the legend of some axes into others, which hold nothing else: in as many columns as a
+    line has room for.  Its height in inches."""
+    room.set_axis_off()
     handles, labels = axes.get_legend_handles_labels()
     if axes.get_legend() is not None:
         axes.get_legend().remove()
-    if labels:
-        columns = min(len(labels), max(1, FINE // (max(map(len, labels)) + 5)))
-        part.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize="small",
-                    frameon=False, title=title)
+    if not labels:
+        return LINE / 10
+    columns = min(len(labels), max(1, FINE // (max(map(len, labels)) + 5)))
+    room.legend(handles, labels, loc="center", ncols=columns, fontsize="small", frameon=False,
+                title=title or None, borderaxespad=0)
+    return LINE * (ceil(len(labels) / columns) + bool(title))
