@@ -860,7 +860,7 @@ def test_a_page_shows_the_numbers_and_what_surprised():
     assert "the intervals do not meet" in surprised[1]
     assert "by training prompts it would be confirmed" in surprised[2]
     assert "quick" not in text.lower()
-    assert "known by then: PPO − SFT of the default run, from docs/measured.md." in text
+    assert "Known by then: PPO − SFT of the default run, from docs/measured.md." in text
     assert "mean nothing" in pages.page(experiments(["02"])[0], RESULT | {"quick": True})
 
 

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from experiment import pages
+from experiment.afterwards import explanations
 from experiment.claim import Experiment
 from experiment.statistics import VERDICTS
 from minirlhf.page import POLICY
@@ -138,6 +139,7 @@ def section(experiment: Experiment, result: dict, figure: Path) -> str:
 {effects_html(result, deciding=True)}
 <h3>What was predicted</h3>
 <p>{typeset(experiment.claim.prediction)}</p>
+{afterwards_html(experiment.number)}
 </div>
 <div class="beside">
 {details("How it was measured", measured_html(experiment, result))}
@@ -182,12 +184,20 @@ def measured_html(experiment: Experiment, result: dict) -> str:
         for name, run in result["runs"].items())
     return f"""\
 <p>{typeset(experiment.claim.measure)}</p>
-<p>{inline(pages.rule(result))}</p>
+<p>{inline(pages.rule(result))}{escaped(pages.known(experiment.claim))}</p>
 {effects_html(result, deciding=False)}
 <div class="wide">{table("facts runs", head, rows, "The runs of this claim")}</div>
 <p class="small">Prompts: {escaped(pages.prompts(result))}. Computed with
 {escaped(pages.versions(result))}. <a href="{experiment.name}.md">The page of this claim</a>,
 <a href="{experiment.name}.json">its numbers</a>.</p>"""
+
+
+def afterwards_html(number: str) -> str:
+    """What people make of it, if anybody has written it down; said to be no prediction."""
+    text = explanations().get(number)
+    return ("<h3>What we make of it</h3>\n"
+            f"<p>{inline(' '.join(text.split()))} <em>(Written after the numbers.)</em></p>"
+            if text else "")
 
 
 def surprises_html(result: dict) -> str:

@@ -44,7 +44,7 @@ So [the article](../map.md). {claim.question}
 {claim.prediction}
 
 {rule(result)} Prediction and rule were written down before the numbers, in \
-`scripts/claims/{experiment.path.name}`{known(claim)}.
+`scripts/claims/{experiment.path.name}`.{known(claim)}
 
 ## How it was measured
 
@@ -68,7 +68,8 @@ def afterwards(result: dict) -> str:
 
 
 def known(claim: Claim) -> str:
-    return f"; known by then: {claim.known}" if claim.known else ""
+    """What was no longer unknown when the rule was written."""
+    return f" Known by then: {claim.known}." if claim.known else ""
 
 
 def alt(result: dict) -> str:
