@@ -38,6 +38,7 @@ def write(path: Path, experiment: Experiment, result: dict) -> None:
             "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium"}
     with matplotlib.rc_context(look):
         figure = Figure(layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(h_pad=0.06)           # inches, or a title is cut by a pixel
         rows = figure.subplots(1 + n + (2 if own else 0), squeeze=False)[:, 0]
         heights = [draw_effects(rows[:1 + n], result), *[ROW] * n]
         if own:
