@@ -7,12 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+from every_stage import STAGES, steps_of
+from rollouts import four_models
 from strict import STRICT
 
 from minirlhf import dealing, parallel
-from minirlhf.arrays import to_host
+from minirlhf.arrays import NUMPY, to_host
 from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
 from minirlhf.parallel import alone, ranks
+from minirlhf.parameters import leaves
+from minirlhf.stages import training
 
 # --- parallel.py and dealing.py ------------------------------------------------------------------
 
@@ -139,6 +143,123 @@ def wrong_gather(mistake: str):
     except AssertionError:
         noticed = 1
     return {"noticed": np.array(noticed)}
+
+
+# --- the stages ----------------------------------------------------------------------------------
+
+def after_two_steps(stage: str, shards: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of two steps, and all parameters after them as one vector."""
+    models, model = four_models(NUMPY, dtype, apart=0.05)
+    rows = [list(row.values()) for row in steps_of(stage, models, model, shards)]
+    return np.array(rows, float), np.concatenate([params.flat for params in models])
+
+
+def key_biases() -> np.ndarray:
+    """Which of all parameters are biases of keys.
+
+    They add the same to all scores of a query, which a softmax does not see: their true gradient is
+    0.  What is computed is rounding, and in float32 AdamW makes steps of some size of it.
+    """
+    models, model = four_models(NUMPY)
+    found = []
+    for params in models:
+        for name, leaf in leaves(params):
+            third = np.arange(leaf.size) // model.channels
+            found.append((third == 1) & name.endswith("attn.c_attn.bias"))
+    return np.concatenate(found)
+
+
+def stages(shards: str, dtype: str, *mistake: str):
+    """{stage, rows or parameters: array} of two steps of every stage; with a mistake, perhaps, that
+    is a function of this file."""
+    found = {}
+    for stage in STAGES:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in mistake:
+                globals()[name](patch)
+            rows, params = after_two_steps(stage, int(shards), dtype)
+        if not mistake:
+            same_everywhere("all of it", rows)
+            same_everywhere("all of it", params)
+        found |= {f"{stage}, rows": rows, f"{stage}, parameters": params}
+    return found
+
+
+def mean_of_means(patch):
+    """Each rank takes the mean over its own tokens, pairs or prompts, then the ranks' mean."""
+    right_gradient, right_sum, own = training.loss_and_gradient, training.summed, {}
+
+    def gradient(loss, params, parts):
+        here = ranks()
+        mine = parts[here.rank::here.size]
+        own["factor"] = whole_count(parts) / sum(map(part_count, mine)) / here.size
+        return right_gradient(loss, params, parts)
+
+    def mean(value, grads):
+        grads.flat[...] *= own["factor"]
+        return right_sum(value * own["factor"], grads)
+
+    patch.setattr(training, "loss_and_gradient", gradient)
+    patch.setattr(training, "summed", mean)
+
+
+def whole_count(parts) -> int:
+    """The tokens or prompts of the whole step, which each part is told."""
+    [count] = {x for part in parts for x in part if type(x) is int}
+    return count
+
+
+def part_count(part) -> int:
+    """Those of a part."""
+    for x in part:
+        if hasattr(x, "scores"):
+            return int(x.mask.sum())
+        if isinstance(x, dict):                                  # pairs by the prompt's number
+            return sum(len(pairs) // n for n, pairs in x.items())
+    return int(part[3].sum()) if len(part) > 3 else part[1].size - len(part[1])
+
+
+def a_parameter_left_out(patch):
+    """The last leaf's gradient stays each rank's own."""
+    right = training.summed
+
+    def left_out(value, grads):
+        *_, (_, last) = leaves(grads)
+        own = last.copy()
+        value, grads = right(value, grads)
+        last[...] = own
+        return value, grads
+
+    patch.setattr(training, "summed", left_out)
+
+
+def no_sum(patch):
+    patch.setattr(training, "summed", lambda value, grads: (value, grads))
+
+
+def every_rank_all_parts(patch):
+    """Parts are computed by all ranks, and then added up as if they were shares."""
+    right = training.loss_and_gradient
+
+    def gradient(loss, params, parts):
+        here, training.ranks = training.ranks, lambda: parallel.Ranks()
+        try:
+            value, grads = right(loss, params, parts)
+        finally:
+            training.ranks = here
+        return training.summed(value, grads)
+
+    patch.setattr(training, "loss_and_gradient", gradient)
+
+
+def parameters_that_came_apart():
+    """A sum that leaves something out is told at the next comparison, by every rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "CHECKED_EVERY", 1)
+        a_parameter_left_out(patch)
+        for stage in ("SFT", "reward model", "PPO", "GRPO"):
+            with pytest.raises(RuntimeError, match="the parameters of rank 1 are not those of"):
+                after_two_steps(stage, 2, "float64")
 
 
 if __name__ == "__main__":
