@@ -13,8 +13,10 @@ from tqdm import tqdm
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
 from minirlhf.checkpoint import Checkpoint
+from minirlhf.dealing import rows_together
 from minirlhf.environment import record_peak
 from minirlhf.files import append_jsonl, read_jsonl, replacing_folder, write_json, write_jsonl
+from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import Parameters
 from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.rollout import rows_at_once
@@ -204,19 +206,24 @@ class Run:
 
         Rows must be what JSON can hold.  Each batch has a generator of its own, and as many items
         as make `BATCH` replies, fewer where memory asks for it; each item takes some `replies`.
+        Several ranks make as many batches at a time, each of them one alone.
         """
         length = self.longest_prompt + self.config.ppo.max_new
         batch_size = max(1, rows_at_once(self.model, length, BATCH) // replies)
-        done = {"batches": 0, "rows": []}
+        here, done = ranks(), {"batches": 0, "rows": []}
         self.checkpoint.restore(part, done)
         starts = range(0, len(items), batch_size)
         with tqdm(total=len(starts), initial=done["batches"], desc=f"{part:>16}") as bar:
-            for number in range(done["batches"], len(starts)):
-                batch = items[starts[number]:starts[number] + batch_size]
-                done["rows"] += rows_of(batch, rng=self.rng(stage, number))
-                done["batches"] += 1
+            for first in range(done["batches"], len(starts), here.size):
+                number, own = first + here.rank, []
+                if number < len(starts):
+                    batch = items[starts[number]:starts[number] + batch_size]
+                    with alone():
+                        own = rows_of(batch, rng=self.rng(stage, number))
+                done["rows"] += rows_together(own)
+                done["batches"] = min(first + here.size, len(starts))
                 self.checkpoint.tick()
-                bar.update()
+                bar.update(done["batches"] - first)
         self.end_part()
         return done["rows"]
 

@@ -4,19 +4,24 @@ Every rank calls the function; what it returns to the first, named arrays, goes 
 """
 
 import sys
+from dataclasses import fields, replace
 
+import every_stage
 import numpy as np
 import pytest
 from every_stage import STAGES, steps_of
-from rollouts import four_models
+from models import random_model, random_rows
+from rollouts import PROMPTS, four_models
 from strict import STRICT
 
-from minirlhf import dealing, parallel
+from minirlhf import dealing, parallel, sampling
 from minirlhf.arrays import NUMPY, to_host
 from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
 from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import leaves
-from minirlhf.stages import training
+from minirlhf.rollout import collect
+from minirlhf.sampling import sample
+from minirlhf.stages import ppo, training
 
 # --- parallel.py and dealing.py ------------------------------------------------------------------
 
@@ -150,7 +155,9 @@ def wrong_gather(mistake: str):
 def after_two_steps(stage: str, shards: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of two steps, and all parameters after them as one vector."""
     models, model = four_models(NUMPY, dtype, apart=0.05)
-    rows = [list(row.values()) for row in steps_of(stage, models, model, shards)]
+    with pytest.MonkeyPatch.context() as patch:                  # a β that adapts itself
+        patch.setattr(every_stage, "RL", replace(every_stage.RL, target_kl=0.21, kl_horizon=20))
+        rows = [list(row.values()) for row in steps_of(stage, models, model, shards)]
     return np.array(rows, float), np.concatenate([params.flat for params in models])
 
 
@@ -250,6 +257,74 @@ def every_rank_all_parts(patch):
         return training.summed(value, grads)
 
     patch.setattr(training, "loss_and_gradient", gradient)
+
+
+def whitening_of_its_own(patch):
+    """Each rank whitens the advantages of its own rows by their own moments."""
+    right = ppo.whiten
+    patch.setattr(ppo, "whiten", lambda advantages, mask: dealt(
+        lambda rows: (right(advantages[rows], mask[rows]),), len(mask))[0])
+
+
+def kl_of_its_own(patch):
+    """Each rank gives the controller of β the mean KL of its own rows."""
+    for stage in {ppo, STAGES["GRPO"]}:
+        right_numbers, right_beta, seen = stage.rollout_numbers, stage.next_beta, {}
+
+        def numbers(rollout, *more, right=right_numbers, seen=seen):
+            half = len(rollout) // ranks().size
+            own = rollout[half * ranks().rank:half * (ranks().rank + 1)]
+            seen["kl"] = float(right(own, 0.0)["kl"])
+            return right(rollout, *more)
+
+        def beta(before, kl, *more, right=right_beta, seen=seen):
+            return right(before, seen["kl"], *more)
+
+        patch.setattr(stage, "rollout_numbers", numbers)
+        patch.setattr(stage, "next_beta", beta)
+
+
+def prompts_that_repeat(patch):
+    """Each rank draws its share of the prompts from one seed, so that all draw the same."""
+    right = every_stage.draw_prompts
+    patch.setattr(every_stage, "draw_prompts",
+                  lambda n, rng: right(n // ranks().size, rng) * ranks().size)
+
+
+def luck_that_repeats(patch):
+    """Each rank samples its rows with the first numbers of one seed."""
+    right = sampling._continue
+
+    def continued(params, config, prompts, uniforms, *more):
+        first = np.random.default_rng(0).random((len(uniforms), len(prompts)))
+        return right(params, config, prompts, 1 - first, *more)
+
+    patch.setattr(sampling, "_continue", continued)
+
+
+def rollouts(dtype: str):
+    """{case, array: …} of rollouts and samples: more rows than ranks and fewer, drawn and chosen,
+    with ends and without; rows that have ended leave a batch at other times than among all."""
+    found = {}
+    models, model = four_models(NUMPY, dtype, apart=0.05)
+    for n in (1, 2, 3, 5, 8):
+        rollout = collect(models, model, PROMPTS[:n], 8, rng=np.random.default_rng(n),
+                          temperature=0.7)
+        found |= {f"{n} prompts, {field.name}": getattr(rollout, field.name)
+                  for field in fields(rollout)}
+    params, config = random_model(dtype=dtype, spread=0.2)
+    prompts = random_rows(np.random.default_rng(1), [3, 1, 5, 2, 4, 4, 1, 2, 6])
+    for name, ways in {"drawn": {}, "greedy": {"temperature": 0}, "top k": {"top_k": 3},
+                       "top p": {"top_p": 0.7}}.items():
+        for eos in (config.eos_id, None):
+            samples = sample(params, replace(config, eos_id=eos), prompts, 10,
+                             rng=np.random.default_rng(4), **ways)
+            case = name + ", endless" * (eos is None)
+            found |= {f"{case}, {field.name}": getattr(samples, field.name)
+                      for field in fields(samples)}
+    for array in found.values():
+        same_everywhere("the rollouts", array)
+    return found
 
 
 def parameters_that_came_apart():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import ranked
-from helpers import assert_same
+from helpers import assert_close, assert_same
 from mpi import needs_mpi, on_ranks
 
 pytestmark = needs_mpi
@@ -62,8 +62,24 @@ def test_two_ranks_of_one_part_each_end_in_the_same_bits(stage, found):
         assert_same(together[key], alone[key])
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_rollout_is_the_same_whoever_computes_its_rows(size, tmp_path):
+    """Every token, and log-probs, values and scores to rounding."""
+    for dtype, bound in (("float64", 1e-12), ("float32", 1e-5)):
+        alone = ranked.rollouts(dtype)
+        together = on_ranks(size, "rollouts", dtype, folder=tmp_path)
+        assert alone.keys() == together.keys()
+        lengths = alone["drawn, mask"].sum(axis=1)        # half and more leave early
+        assert sorted(lengths)[len(lengths) // 2] < lengths.max() < 10
+        for name, array in alone.items():
+            assert together[name].dtype == array.dtype
+            assert_close(together[name], array, rtol=0, atol=bound if array.dtype == dtype else 0,
+                         message=name)
+
+
 # --- wrong ways ----------------------------------------------------------------------------------
 
+ALGORITHMS = ["PPO", "GRPO", "GRPO, KL in the loss", "RLOO"]
 OF_GRADIENTS = ["mean_of_means", "a_parameter_left_out", "no_sum", "every_rank_all_parts"]
 
 
@@ -72,6 +88,18 @@ OF_GRADIENTS = ["mean_of_means", "a_parameter_left_out", "no_sum", "every_rank_a
 def test_a_wrong_sum_over_ranks_is_noticed(mistake, stage, found):
     alone, together = found(1, "3", "float64"), found(2, "3", "float64", mistake)
     assert apart(alone, together, stage) > 1e-6
+
+
+@pytest.mark.parametrize("mistake, stages", [
+    ("whitening_of_its_own", ["PPO"]), ("kl_of_its_own", ALGORITHMS),
+    ("prompts_that_repeat", ALGORITHMS), ("luck_that_repeats", ALGORITHMS)])
+def test_what_a_rank_must_not_find_out_for_itself(mistake, stages, found):
+    alone, together = found(1, "4", "float64"), found(2, "4", "float64", mistake)
+    for stage in STAGES:
+        if stage in stages:
+            assert apart(alone, together, stage) > 1e-6
+        else:                                                    # the mistake is this one alone
+            assert apart(alone, together, stage) < 1e-10
 
 
 def test_parameters_that_come_apart_are_told_by_every_rank(tmp_path):
