@@ -17,7 +17,7 @@ writes into fresh ones, and a part goes on as if nothing had been.
 
 The file is replaced as a whole, after every `INTERVAL` seconds of work and at the end of a part.
 Whenever a process dies no more is lost than that, or than one step or batch that takes longer (and
-where saving itself takes seconds, four times as much).
+where saving itself takes seconds, four times as much).  Of several ranks the first saves; all read.
 """
 
 import json
@@ -29,6 +29,7 @@ from time import monotonic
 import numpy as np
 
 from minirlhf.arrays import array_module, to_host
+from minirlhf.dealing import by_the_first
 from minirlhf.files import (
     cut_half_line,
     flush,
@@ -83,6 +84,7 @@ class Checkpoint:
         self.cut_log()
         self.end()
 
+    @by_the_first
     def cut_log(self) -> None:
         """Take from the log what was written after the checkpoint, and half a line at its end."""
         if self.log.exists():
@@ -129,6 +131,7 @@ class Checkpoint:
                     f"run's settings want {here.flat.size} ({here.flat.dtype}); remove the file, "
                     "and the stage starts over")
 
+    @by_the_first
     def tick(self) -> None:
         """A piece of work is done; save if one more like it would make too much to lose.
 
@@ -140,6 +143,7 @@ class Checkpoint:
         if self.unsaved + piece > max(INTERVAL, WORTH * self.cost):
             self.save()
 
+    @by_the_first
     def save(self) -> None:
         """Write down where all parts of the stage are, and how long the log is."""
         started = monotonic()

@@ -18,7 +18,7 @@ from functools import wraps
 import numpy as np
 
 from minirlhf.arrays import Array, array_module, to_host
-from minirlhf.parallel import ranks
+from minirlhf.parallel import alone, ranks
 
 
 def dealt(compute: Callable[[slice], Sequence[Array]], n: int) -> Sequence[Array]:
@@ -61,11 +61,12 @@ def rows_together(rows: list) -> list:
 
 
 def by_the_first(function: Callable[..., None]) -> Callable[..., None]:
-    """The function, where the first rank calls it; on the others it does nothing."""
+    """The function, where the first rank calls it, alone; on the others it does nothing."""
     @wraps(function)
     def called(*args, **more) -> None:
         if ranks().rank == 0:
-            function(*args, **more)
+            with alone():
+                function(*args, **more)
     return called
 
 

@@ -23,7 +23,7 @@ it where it lies, and save two copies.  Which GPU is a rank's its launcher says
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def ranks() -> Ranks:
 def alone() -> Iterator[None]:
     """Within it this rank asks nobody: it does work that the others do not, such as files."""
     global _ranks
-    together, _ranks = _ranks, Ranks(rank=_ranks.rank)
+    together, _ranks = _ranks, replace(_ranks, size=1)
     try:
         yield
     finally:

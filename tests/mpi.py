@@ -18,12 +18,13 @@ needs_mpi = pytest.mark.skipif(
 
 
 def start(size: int, *argv: str, **more) -> subprocess.Popen:
-    """`argv` as so many ranks, each computing with one thread."""
+    """`argv` as so many ranks of one thread each; every line begins with whose it is, as "[0] "."""
     environment = os.environ | {
         "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    return subprocess.Popen([str(MPIEXEC), "-n", str(size), *argv], env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+    return subprocess.Popen([str(MPIEXEC), "-prepend-rank", "-n", str(size), *argv],
+                            env=environment, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **more)
 
 
 def run(size: int, *argv: str, timeout: float = 300, **more) -> subprocess.CompletedProcess:
@@ -37,6 +38,7 @@ def run(size: int, *argv: str, timeout: float = 300, **more) -> subprocess.Compl
 
 
 def command(*argv: str) -> tuple[str, ...]:
+    """A command of minirlhf, for `run`."""
     return (sys.executable, "-m", "minirlhf.cli", *argv)
 
 
@@ -47,7 +49,7 @@ def on_ranks(size: int, name: str, *given: str, folder: Path) -> dict[str, np.nd
     """
     found = folder / "found.npz"
     ran = run(size, sys.executable, "-m", "mpi4py", str(TESTS / "ranked.py"), str(found), name,
-              *given)
+              *given, cwd=folder)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     with np.load(found) as arrays:
         return dict(arrays)

@@ -3,8 +3,10 @@
 Every rank calls the function; what it returns to the first, named arrays, goes to FOUND.npz.
 """
 
+import os
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import every_stage
 import numpy as np
@@ -12,16 +14,19 @@ import pytest
 from every_stage import STAGES, steps_of
 from models import random_model, random_rows
 from rollouts import PROMPTS, four_models
-from strict import STRICT
+from runs import TINY
+from strict import STRICT, playing_cupy
 
-from minirlhf import dealing, parallel, sampling
+from minirlhf import cli, dealing, host, parallel, sampling, step_log
 from minirlhf.arrays import NUMPY, to_host
 from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
 from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import leaves
 from minirlhf.rollout import collect
+from minirlhf.run import Run
 from minirlhf.sampling import sample
 from minirlhf.stages import ppo, training
+from minirlhf.stages.training import Stage
 
 # --- parallel.py and dealing.py ------------------------------------------------------------------
 
@@ -161,19 +166,21 @@ def after_two_steps(stage: str, shards: int, dtype: str) -> tuple[np.ndarray, np
     return np.array(rows, float), np.concatenate([params.flat for params in models])
 
 
-def key_biases() -> np.ndarray:
-    """Which of all parameters are biases of keys.
+def key_biases_of(params, model) -> np.ndarray:
+    """Which of a model's parameters are biases of keys.
 
     They add the same to all scores of a query, which a softmax does not see: their true gradient is
     0.  What is computed is rounding, and in float32 AdamW makes steps of some size of it.
     """
+    return np.concatenate([
+        (np.arange(leaf.size) // model.channels == 1) & name.endswith("attn.c_attn.bias")
+        for name, leaf in leaves(params)])
+
+
+def key_biases() -> np.ndarray:
+    """The same for the four models of `after_two_steps`."""
     models, model = four_models(NUMPY)
-    found = []
-    for params in models:
-        for name, leaf in leaves(params):
-            third = np.arange(leaf.size) // model.channels
-            found.append((third == 1) & name.endswith("attn.c_attn.bias"))
-    return np.concatenate(found)
+    return np.concatenate([key_biases_of(params, model) for params in models])
 
 
 def stages(shards: str, dtype: str, *mistake: str):
@@ -335,6 +342,69 @@ def parameters_that_came_apart():
         for stage in ("SFT", "reward model", "PPO", "GRPO"):
             with pytest.raises(RuntimeError, match="the parameters of rank 1 are not those of"):
                 after_two_steps(stage, 2, "float64")
+
+
+# --- whole commands ------------------------------------------------------------------------------
+
+def gathered(items: str, mistake: str = ""):
+    """What Run.gather makes of so many items, whose rows are random numbers."""
+    kept = Run(Path("gathered"), TINY)
+    if ranks().rank == 0:
+        kept.folder.mkdir(exist_ok=True)
+    if mistake:
+        numbers_of_its_own(kept)
+
+    def luck(batch, *, rng):
+        assert ranks().size == 1                                 # nobody is to be asked within
+        return [{"item": item, "luck": rng.random(), "text": f"<{item}>"} for item in batch]
+
+    rows = kept.gather("luck", list(range(int(items))), luck, Stage.EVALUATE, replies=16)
+    same_everywhere("the rows", np.array([[row["item"], row["luck"]] for row in rows]))
+    assert [row["text"] for row in rows] == [f"<{i}>" for i in range(int(items))]
+    return {"luck": np.array([row["luck"] for row in rows])}
+
+
+def numbers_of_its_own(kept):
+    """Each rank counts its own batches, and so draws the same numbers as the others."""
+    right, size = kept.rng, ranks().size
+    kept.rng = lambda stage, number: right(stage, number // size)
+
+
+def workers(granted: str):
+    """How many threads a rank has for the parts of a step, where BLAS would use so many."""
+    limits = []
+    host.openblas = {"get_num_threads": lambda: int(granted),
+                     "set_num_threads": limits.append}.get
+    host.make_ready(ranks().neighbours)
+    assert limits == [1] * (int(granted) > 1)                    # and BLAS has one core in each
+    return {"workers": np.array(host._workers._max_workers if host._workers else 1)}
+
+
+WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink",
+           "shutil.copyfile", "shutil.rmtree", "shutil.move"}
+
+
+def watched_command(*argv):
+    """A command; of what the ranks but the first do, nothing may open or change a file."""
+    touched = []
+
+    def hook(event, args):
+        if event == "open" and isinstance(args[0], str) and args[0] != os.devnull:
+            if args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+                touched.append((event, *args))
+        elif event in WRITING:
+            touched.append((event, *args))
+
+    sys.addaudithook(hook)
+    sys.dont_write_bytecode = True
+    if "every rank logs" in argv:
+        step_log.append_jsonl = step_log.append_jsonl.__wrapped__
+    with playing_cupy():
+        assert cli.main(list(argv)) == 0
+    if ranks().rank > 0:
+        assert touched == [], touched
+    elif argv[0] == "run":
+        assert touched                                           # the hook does see
 
 
 if __name__ == "__main__":
