@@ -29,7 +29,7 @@ from time import monotonic
 import numpy as np
 
 from minirlhf.arrays import array_module, to_host
-from minirlhf.dealing import by_the_first
+from minirlhf.dealing import by_the_first, same_everywhere
 from minirlhf.files import (
     cut_half_line,
     flush,
@@ -38,6 +38,7 @@ from minirlhf.files import (
     read_tensors,
     write_tensors,
 )
+from minirlhf.parallel import ranks
 from minirlhf.parameters import Parameters
 
 INTERVAL = 2.0                  # seconds of work that may be lost
@@ -99,7 +100,7 @@ class Checkpoint:
 
         The log is cut back to its length of then.  write_log() is called before each saving, and
         logs all that the part has done.  Raises ValueError, with everything as it was, if the
-        checkpoint holds the part in another shape.
+        checkpoint holds the part in another shape; RuntimeError unless all ranks now hold the same.
         """
         leaves = list(places(tree, name))
         held = {leaf for leaf in self.found if leaf.startswith(f"{name}.")}
@@ -113,6 +114,14 @@ class Checkpoint:
                 here.flat[...] = array_module(here.flat).asarray(value)
             else:
                 holder[key] = value
+        self.compare(leaves)
+
+    def compare(self, leaves: list[tuple[str, dict, str]]) -> None:
+        """Raise RuntimeError unless all ranks begin a part at one place, with the same numbers."""
+        for leaf, holder, key in leaves if ranks().size > 1 else ():
+            value = holder[key]
+            same_everywhere(leaf, value.flat if isinstance(value, Parameters) else
+                            np.frombuffer(json.dumps(value).encode(), np.uint8))
 
     def check(self, name: str, held: set[str], leaves: list[tuple[str, dict, str]]) -> None:
         """Raise ValueError unless what was found for a part fits the leaves of its tree."""

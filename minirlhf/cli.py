@@ -88,10 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException:                                    # a mistake of ours
         if ranks().size > 1:
             say(traceback.format_exc())
-            ranks().world.Abort(1)
+            end_all(1)
         raise
     if status and ranks().size > 1:
-        ranks().world.Abort(status)                          # else the others would wait for it
+        end_all(status)
     return status
 
 
@@ -134,9 +134,18 @@ def say(message: str, before: str = "") -> None:
     What all of them find wrong the first one says: the others give it time to end them.
     """
     here = ranks()
-    time.sleep(PATIENCE if here.rank > 0 else 0)
+    if here.rank > 0:
+        time.sleep(PATIENCE)
+        before = "\n"                                        # the first one's bar has no line end
     name = f"rank {here.rank}: " if here.size > 1 else ""
     print(f"{before}minirlhf: {name}{message}", file=sys.stderr, flush=True)
+
+
+def end_all(status: int) -> None:
+    """End all ranks at once: those that have not failed would wait for this one for ever."""
+    sys.stdout.flush()
+    ranks().world.Abort(status)
+    os._exit(status)                                         # where Abort only asks to be ended
 
 
 def notes(problem: BaseException) -> str:

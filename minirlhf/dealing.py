@@ -81,5 +81,5 @@ def same_everywhere(what: str, buffer: Array) -> None:
     here.all_sum(digests)
     others = [str(rank) for rank in range(here.size) if (digests[rank] != digests[0]).any()]
     if others:
-        raise RuntimeError(f"{what} of rank {', '.join(others)} are not those of rank 0, to the "
-                           "bit; ranks want the same program on machines of one kind")
+        raise RuntimeError(f"{what}: rank {', '.join(others)} does not hold the bits of rank 0; "
+                           "ranks want the same program, files and kind of machine")

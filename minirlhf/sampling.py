@@ -122,23 +122,24 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
     settings out of range.
     """
     _check_settings(config, prompts, max_new, temperature, top_k, top_p)
-    weight = params["wte"]["weight"]
-    uniforms = array_module(weight).asarray(                                         # in (0, 1]
-        (1 - rng.random((max_new, len(prompts)))).astype(weight.dtype))
+    xp, dtype = array_module(params["wte"]["weight"]), params["wte"]["weight"].dtype
+    tokens, mask = (xp.asarray(a) for a in pad_left(prompts, config.pad_id))         # (B, P)
+    uniforms = xp.asarray((1 - rng.random((max_new, len(prompts)))).astype(dtype))   # in (0, 1]
     *arrays, steps = dealt(lambda rows: _continue(
-        params, config, prompts[rows], uniforms[:, rows], temperature, top_k, top_p), len(prompts))
+        params, config, tokens[rows], mask[rows], uniforms[:, rows], temperature, top_k, top_p),
+        len(prompts))
     return Samples(*(array[:, :steps.max()] for array in arrays))
 
 
-def _continue(params, config: ModelConfig, prompts: Sequence[Sequence[int]], uniforms: Array,
+def _continue(params, config: ModelConfig, tokens: Array, mask: Array, uniforms: Array,
               temperature: float, top_k: int, top_p: float) -> tuple[Array, ...]:
     """tokens, mask and log-probs (B, max_new) of a batch, and on the host the steps it took (B,).
 
-    uniforms (max_new, B): what each row draws its tokens by.
+    tokens, mask (B, P): the prompts, padded on the left.  uniforms (max_new, B): what each row
+    draws its tokens by.
     """
-    xp, max_new, dtype = array_module(uniforms), len(uniforms), uniforms.dtype
-    tokens, mask = (xp.asarray(a) for a in pad_left(prompts, config.pad_id))         # (B, P)
-    B, P = tokens.shape
+    xp, (B, P), (max_new, _) = array_module(tokens), tokens.shape, uniforms.shape
+    dtype = uniforms.dtype
     cache = KeyValueCache(config, mask, P + max_new, dtype)
     new_tokens = xp.full((B, max_new), config.pad_id or 0, dtype=tokens.dtype)
     new_mask = xp.zeros((B, max_new), dtype=bool)

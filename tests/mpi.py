@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import FLAGS
 
+from minirlhf.files import read_jsonl
+from minirlhf.parameters import leaves
+from minirlhf.run_folder import open_run
+
+SMALL = [*FLAGS, "--pretraining.steps", "4", "--sft.steps", "3", "--reward.steps", "3",
+         "--ppo.steps", "3", "--ppo.target-kl", "0.1", "--watch.every", "2",
+         "--preferences.prompts", "40", "--evaluation.samples", "2", "--shards", "4"]
 TESTS = Path(__file__).parent
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
@@ -53,3 +61,45 @@ def on_ranks(size: int, name: str, *given: str, folder: Path) -> dict[str, np.nd
     assert ran.returncode == 0, ran.stdout + ran.stderr
     with np.load(found) as arrays:
         return dict(arrays)
+
+
+# --- two runs that are one -----------------------------------------------------------------------
+
+def assert_same_run(folder: Path, wanted: Path) -> None:
+    """Equal words, and numbers that differ by float32's rounding: in logs, samples and models."""
+    files = {path.relative_to(wanted) for path in wanted.rglob("*.jsonl")}
+    assert files == {path.relative_to(folder) for path in folder.rglob("*.jsonl")}
+    assert {"metrics.jsonl", "preferences.jsonl", "samples.jsonl"} <= set(map(str, files))
+    for name in files:
+        ours, theirs = read_jsonl(folder / name), read_jsonl(wanted / name)
+        assert len(ours) == len(theirs)
+        for row, other in zip(ours, theirs, strict=True):
+            (numbers, words), (others, other_words) = map(numbers_and_words, (row, other))
+            assert words == other_words
+            np.testing.assert_allclose(numbers, others, rtol=1e-4, atol=1e-5)
+    together, alone = (open_run(place, backend="numpy") for place in (folder, wanted))
+    models = [name for name in ("base", "sft", "dpo", "reward", "value", "policy-best", "policy")
+              if alone.has(name)]
+    assert len(models) > 4
+    for name in models:
+        ours, theirs = together.load(name), alone.load(name)
+        seen = ~key_biases_of(theirs, alone.model)
+        assert 0.9 < seen.mean() < 1
+        assert abs(ours.flat - theirs.flat)[seen].max() < 1e-5
+
+
+def numbers_and_words(row: dict) -> tuple[list[float], dict]:
+    """The floats of a row, and all else."""
+    return ([x for x in row.values() if isinstance(x, float)],
+            {key: x for key, x in row.items() if not isinstance(x, float)})
+
+
+def key_biases_of(params, model) -> np.ndarray:
+    """Which of a model's parameters are biases of keys.
+
+    They add the same to all scores of a query, which a softmax does not see: their true gradient is
+    0.  What is computed is rounding, and in float32 AdamW makes steps of some size of it.
+    """
+    return np.concatenate([
+        (np.arange(leaf.size) // model.channels == 1) & name.endswith("attn.c_attn.bias")
+        for name, leaf in leaves(params)])

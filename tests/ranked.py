@@ -4,6 +4,7 @@ Every rank calls the function; what it returns to the first, named arrays, goes 
 """
 
 import os
+import signal
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 from every_stage import STAGES, steps_of
 from models import random_model, random_rows
+from mpi import key_biases_of
 from rollouts import PROMPTS, four_models
 from runs import TINY
 from strict import STRICT, playing_cupy
 
-from minirlhf import cli, dealing, host, parallel, sampling, step_log
+from minirlhf import checkpoint, cli, dealing, host, parallel, sampling, step_log
 from minirlhf.arrays import NUMPY, to_host
+from minirlhf.checkpoint import Checkpoint
 from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
 from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import leaves
@@ -126,7 +129,7 @@ def apart():
         same_everywhere("the numbers", x)
         if here.rank == wrong:
             x[500] = np.nextafter(x[500], np.float32(9))
-        with pytest.raises(RuntimeError, match=f"the numbers of rank {wrong} are not those of"):
+        with pytest.raises(RuntimeError, match=f"the numbers: rank {wrong} does not hold"):
             same_everywhere("the numbers", x)
 
 
@@ -164,17 +167,6 @@ def after_two_steps(stage: str, shards: int, dtype: str) -> tuple[np.ndarray, np
         patch.setattr(every_stage, "RL", replace(every_stage.RL, target_kl=0.21, kl_horizon=20))
         rows = [list(row.values()) for row in steps_of(stage, models, model, shards)]
     return np.array(rows, float), np.concatenate([params.flat for params in models])
-
-
-def key_biases_of(params, model) -> np.ndarray:
-    """Which of a model's parameters are biases of keys.
-
-    They add the same to all scores of a query, which a softmax does not see: their true gradient is
-    0.  What is computed is rounding, and in float32 AdamW makes steps of some size of it.
-    """
-    return np.concatenate([
-        (np.arange(leaf.size) // model.channels == 1) & name.endswith("attn.c_attn.bias")
-        for name, leaf in leaves(params)])
 
 
 def key_biases() -> np.ndarray:
@@ -302,9 +294,9 @@ def luck_that_repeats(patch):
     """Each rank samples its rows with the first numbers of one seed."""
     right = sampling._continue
 
-    def continued(params, config, prompts, uniforms, *more):
-        first = np.random.default_rng(0).random((len(uniforms), len(prompts)))
-        return right(params, config, prompts, 1 - first, *more)
+    def continued(params, config, tokens, mask, uniforms, *more):
+        first = np.random.default_rng(0).random(uniforms.shape)
+        return right(params, config, tokens, mask, 1 - first, *more)
 
     patch.setattr(sampling, "_continue", continued)
 
@@ -340,7 +332,7 @@ def parameters_that_came_apart():
         patch.setattr(training, "CHECKED_EVERY", 1)
         a_parameter_left_out(patch)
         for stage in ("SFT", "reward model", "PPO", "GRPO"):
-            with pytest.raises(RuntimeError, match="the parameters of rank 1 are not those of"):
+            with pytest.raises(RuntimeError, match="the parameters: rank 1 does not hold"):
                 after_two_steps(stage, 2, "float64")
 
 
@@ -405,6 +397,43 @@ def watched_command(*argv):
         assert touched == [], touched
     elif argv[0] == "run":
         assert touched                                           # the hook does see
+
+
+# --- ends ----------------------------------------------------------------------------------------
+
+class Broken(Exception):
+    """A mistake of ours, which no command expects."""
+
+
+ENDS = {"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "raises": lambda: (_ for _ in ()).throw(ValueError("the moon is wrong")),
+        "is broken": lambda: (_ for _ in ()).throw(Broken("by a bug")),
+        "interrupted": lambda: (_ for _ in ()).throw(KeyboardInterrupt)}
+
+
+def dying_command(rank: str, how: str, place: str, after: str, *argv):
+    """A command in which one rank comes to its end: at its so many-th piece of work, a step or a
+    batch of replies that is done ("piece"), or at a gradient, while the others wait for it."""
+    holder, name = {"piece": (Checkpoint, "tick"),
+                    "gradient": (training, "loss_and_gradient")}[place]
+    right, done = getattr(holder, name), [0]
+
+    def counted(*args):
+        done[0] += 1
+        if ranks().rank == int(rank) and done[0] == int(after):
+            ENDS[how]()
+        return right(*args)
+
+    setattr(holder, name, counted)
+    checkpoint.INTERVAL = checkpoint.WORTH = 0.0                 # every piece is saved
+    sys.exit(cli.main(list(argv)))
+
+
+def forgetful_command(*argv):
+    """A command of which only the first rank reads the checkpoint."""
+    right = Checkpoint.read
+    Checkpoint.read = lambda self: right(self) if ranks().rank == 0 else None
+    sys.exit(cli.main(list(argv)))
 
 
 if __name__ == "__main__":

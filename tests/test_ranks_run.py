@@ -4,23 +4,18 @@ import re
 from contextlib import chdir
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ranked
 from helpers import FLAGS, assert_same, call, on_cupy
-from mpi import command, needs_mpi, on_ranks, run
-from ranked import key_biases_of
+from mpi import SMALL, assert_same_run, command, needs_mpi, on_ranks, run
 from runs import contents
 from strict import playing_cupy
 
-from minirlhf.files import read_json, read_jsonl
+from minirlhf.files import read_json
 from minirlhf.run_folder import open_run
 
 pytestmark = needs_mpi
 
-SMALL = [*FLAGS, "--pretraining.steps", "4", "--sft.steps", "3", "--reward.steps", "3",
-         "--ppo.steps", "3", "--ppo.target-kl", "0.1", "--watch.every", "2",
-         "--preferences.prompts", "40", "--evaluation.samples", "2", "--shards", "4"]
 KINDS = {"PPO and baselines": [*SMALL, "--baselines", "best-of-n", "dpo"],
          "GRPO, two rounds": [*SMALL, "--algorithm", "grpo", "--rounds", "2"],
          "PPO on a device": on_cupy(SMALL),                      # the double of one
@@ -46,12 +41,6 @@ def folder_of(tmp_path_factory):
     return find
 
 
-def numbers_and_words(row: dict) -> tuple[list[float], dict]:
-    """The floats of a row, and all else."""
-    return ([x for x in row.values() if isinstance(x, float)],
-            {key: x for key, x in row.items() if not isinstance(x, float)})
-
-
 CASES = [("PPO and baselines", 2), ("PPO and baselines", 4), ("GRPO, two rounds", 2),
          ("PPO on a device", 2)]
 
@@ -66,32 +55,9 @@ def test_several_ranks_make_the_files_of_one_process(kind, size, folder_of):
 
 
 @pytest.mark.parametrize("kind, size", CASES)
-def test_several_ranks_log_and_sample_what_one_process_does(kind, size, folder_of):
-    """Every word, and every number to the rounding of float32."""
-    alone, together = (folder_of(kind, n) for n in (1, size))
-    files = [path.relative_to(alone) for path in alone.rglob("*.jsonl")]
-    assert {"metrics.jsonl", "preferences.jsonl", "samples.jsonl"} <= set(map(str, files))
-    for name in files:
-        ours, theirs = read_jsonl(together / name), read_jsonl(alone / name)
-        assert len(ours) == len(theirs)
-        for row, wanted in zip(ours, theirs, strict=True):
-            (numbers, words), (others, other_words) = map(numbers_and_words, (row, wanted))
-            assert words == other_words
-            np.testing.assert_allclose(numbers, others, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind, size", CASES)
-def test_several_ranks_end_in_the_models_of_one_process(kind, size, folder_of):
-    """But for the biases of keys, which no number depends on."""
-    alone, together = (open_run(folder_of(kind, n), backend="numpy") for n in (1, size))
-    models = [name for name in ("base", "sft", "dpo", "reward", "value", "policy-best", "policy")
-              if alone.has(name)]
-    assert len(models) > 4
-    for name in models:
-        ours, theirs = together.load(name), alone.load(name)
-        seen = ~key_biases_of(theirs, alone.model)
-        assert 0 < abs(theirs.flat).max() and 0.9 < seen.mean() < 1
-        assert abs(ours.flat - theirs.flat)[seen].max() < 1e-5
+def test_several_ranks_end_in_the_run_of_one_process(kind, size, folder_of):
+    """Every word, and to the rounding of float32 every number that is logged or in a model."""
+    assert_same_run(folder_of(kind, size), folder_of(kind, 1))
 
 
 def test_two_ranks_of_one_part_each_make_the_same_bits(folder_of):
