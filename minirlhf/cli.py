@@ -24,7 +24,8 @@ from minirlhf.settings import ALGORITHMS
 from minirlhf.trace_command import trace
 from minirlhf.verify_command import identify, verify
 
-PATIENCE = 2.0                           # seconds
+HEARD = 1.0                              # seconds in which a launcher passes on what a rank says
+PATIENCE = 4.0                           # and those that the first rank has to speak for all
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -142,8 +143,12 @@ def say(message: str, before: str = "") -> None:
 
 
 def end_all(status: int) -> None:
-    """End all ranks at once: those that have not failed would wait for this one for ever."""
+    """End all ranks: those that have not failed would wait for this one for ever.
+
+    An MPI that aborts ends its launcher too, which may still hold a rank's last words.
+    """
     sys.stdout.flush()
+    time.sleep(HEARD)
     ranks().world.Abort(status)
     os._exit(status)                                         # where Abort only asks to be ended
 

@@ -67,8 +67,9 @@ def blas() -> dict[str, str]:
 def record_peak(folder: Path) -> None:
     """Write memory.json: the largest resident size of the processes that have worked on a run.
 
-    It is a file of its own: of all that a run leaves, only this and the part of the report that
-    shows it differ from time to time.  Nothing is written where nobody tells the size.
+    Of several ranks it is the first one's.  It is a file of its own: of all that a run leaves, only
+    this and the part of the report that shows it differ from time to time.  Nothing is written
+    where nobody tells the size.
     """
     known = [size for size in (read_peak(folder), peak_memory()) if size is not None]
     if known:

@@ -28,7 +28,7 @@ from minirlhf.parameters import leaves
 from minirlhf.rollout import collect
 from minirlhf.run import Run
 from minirlhf.sampling import sample
-from minirlhf.stages import ppo, training
+from minirlhf.stages import group_relative, ppo, reward_model, supervised, training
 from minirlhf.stages.training import Stage
 
 # --- parallel.py and dealing.py ------------------------------------------------------------------
@@ -188,6 +188,33 @@ def stages(shards: str, dtype: str, *mistake: str):
             same_everywhere("all of it", rows)
             same_everywhere("all of it", params)
         found |= {f"{stage}, rows": rows, f"{stage}, parameters": params}
+    return found
+
+
+def steps_of_a_whole(stage: str, models, model, shards: int):
+    """The steps of a stage of some length; what it changes is among the models."""
+    rl = replace(every_stage.RL, steps=8, target_kl=0.21, kl_horizon=100)
+    given = dict(seed=0, shards=shards)
+    if stage == "SFT":
+        return supervised.train(models.policy, model, every_stage.DEMONSTRATIONS,
+                                supervised.SFTConfig(steps=40, batch_size=5), **given)
+    if stage == "reward model":
+        return reward_model.train(models.reward, model, every_stage.GROUPS,
+                                  reward_model.RewardModelConfig(steps=40, batch_size=3), **given)
+    if stage == "PPO":
+        return ppo.train(models, model, every_stage.draw_prompts, rl, **given)
+    return group_relative.train(models, model, every_stage.draw_prompts, rl, every_stage.GROUPED,
+                                algorithm="grpo", **given)
+
+
+def whole_stages(shards: str):
+    """{stage, rows or parameters: array}, in float64."""
+    found = {}
+    for stage in ("SFT", "reward model", "PPO", "GRPO"):
+        models, model = four_models(NUMPY, "float64", apart=0.05)
+        rows = [list(row.values()) for row in steps_of_a_whole(stage, models, model, int(shards))]
+        found |= {f"{stage}, rows": np.array(rows, float),
+                  f"{stage}, parameters": np.concatenate([params.flat for params in models])}
     return found
 
 

@@ -39,6 +39,14 @@ def test_ranks_compute_what_one_process_computes(size, shards, stage, found):
     assert apart(alone, together, stage) < 1e-10
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_end_a_stage_where_one_process_ends_it(size, tmp_path):
+    """40 steps, or 8 rollouts; minibatches that are smaller than the ranks are many, too."""
+    alone, together = ranked.whole_stages("4"), on_ranks(size, "whole_stages", "4", folder=tmp_path)
+    for stage in ("SFT", "reward model", "PPO", "GRPO"):
+        assert apart(alone, together, stage) < 1e-10
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("size", [2, 4])
 def test_in_float32_they_differ_by_its_rounding(size, stage, found):

@@ -133,6 +133,13 @@ def test_a_mistake_is_told_once_and_before_anything_is_written(argv, told, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_there_is_told_once(tmp_path):
+    (tmp_path / "runs" / "toy").mkdir(parents=True)
+    ran = run(2, *command("run", *FLAGS), cwd=tmp_path)
+    assert ran.returncode == 2 and "rank 0: runs/toy exists already" in ran.stderr
+    assert "rank 1:" not in ran.stderr
+
+
 def test_a_stage_by_itself_goes_on_in_a_run_of_one_process(tmp_path, monkeypatch):
     """In place and in a new folder; what one process makes then goes on in several again."""
     monkeypatch.chdir(tmp_path)
