@@ -124,10 +124,10 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
     _check_settings(config, prompts, max_new, temperature, top_k, top_p)
     xp, dtype = array_module(params["wte"]["weight"]), params["wte"]["weight"].dtype
     tokens, mask = (xp.asarray(a) for a in pad_left(prompts, config.pad_id))         # (B, P)
-    uniforms = xp.asarray((1 - rng.random((max_new, len(prompts)))).astype(dtype))   # in (0, 1]
+    B = len(prompts)
+    uniforms = xp.asarray((1 - rng.random((max_new, B))).astype(dtype))              # in (0, 1]
     *arrays, steps = dealt(lambda rows: _continue(
-        params, config, tokens[rows], mask[rows], uniforms[:, rows], temperature, top_k, top_p),
-        len(prompts))
+        params, config, tokens[rows], mask[rows], uniforms[:, rows], temperature, top_k, top_p), B)
     return Samples(*(array[:, :steps.max()] for array in arrays))
 
 
