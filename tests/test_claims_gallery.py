@@ -165,7 +165,8 @@ def every_claim_has_its_tile(folder):
             [f"#claim-{one.number}"] if one.number in found else [])
     for verdict in (*VERDICTS, "not run yet"):
         n = sum(f'"tile {verdict.replace(" ", "-")}"' in tile for tile in tiles(text))
-        assert f"<b>{n}</b> {gallery.badge(verdict)}" in text
+        shown = n > 0 or verdict in VERDICTS
+        assert (f"<b>{n}</b> {gallery.badge(verdict)}" in text) == shown
 
 
 def every_reply_is_there_with_its_numbers(folder):

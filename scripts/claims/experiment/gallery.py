@@ -89,7 +89,7 @@ def overview(experiments: Sequence[Experiment], results: Mapping[str, dict]) -> 
     given = [results[one.number]["verdict"] if one.number in results else pages.NOT_RUN
              for one in experiments]
     counts = "".join(f'<li class="{kind(verdict)}"><b>{given.count(verdict)}</b> {badge(verdict)}'
-                     "</li>" for verdict in (*VERDICTS, pages.NOT_RUN))
+                     "</li>" for verdict in dict.fromkeys((*VERDICTS, *given)))
     tiles = "\n".join(map(tile, experiments, given))
     said = ", ".join(f'<a href="#said-{number}">{number}</a>' for number, result in results.items()
                      if result.get("examples"))
