@@ -18,7 +18,7 @@ from minirlhf.continuing import (
     copy_rounds,
     drop_other_algorithms,
 )
-from minirlhf.dealing import by_the_first
+from minirlhf.dealing import by_the_first, wait
 from minirlhf.files import locked, read_jsonl, write_json
 from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
 from minirlhf.parallel import ranks
@@ -206,7 +206,7 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
         place = in_new_folder(key(name), source, args)
     else:
         if not args.resume:
-            ranks().agreed()                     # all have seen what start_stage may change
+            wait()                               # all have seen what start_stage may change
             by_the_first(start_stage)(origin, stage)
         place = partial(resumed_folder, source, args.settings)
     with resumable(program, argv) as command, place(command) as run:

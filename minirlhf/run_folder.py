@@ -17,6 +17,7 @@ from functools import wraps
 from pathlib import Path
 
 from minirlhf.arrays import NOT_INSTALLED, NUMPY, cupy_problem
+from minirlhf.dealing import wait
 from minirlhf.environment import differences, environment, read_peak
 from minirlhf.files import (
     flush_folder,
@@ -44,17 +45,17 @@ def by_all_ranks(opened: Callable) -> Callable:
             raise ValueError(f"a step in {config.shards} parts (--shards) leaves some of "
                              f"{here.size} ranks without work; give --shards {here.size}, or a "
                              "multiple of it")
-        here.agreed()                            # nobody writes what another still looks at
+        wait()                                   # nobody writes what another still looks at
         with ExitStack() as stack:
             if here.rank == 0:
                 with alone():
                     run = stack.enter_context(opened(folder, config, *given, **more))
-                here.agreed()
+                wait()
             else:
-                here.agreed()
+                wait()
                 run = Run(folder, config)
                 run.checkpoint.read()
-            here.agreed()
+            wait()
             yield run
     return entered
 

@@ -23,7 +23,14 @@ from strict import STRICT, playing_cupy
 from minirlhf import checkpoint, cli, dealing, host, parallel, sampling, step_log
 from minirlhf.arrays import NUMPY, to_host
 from minirlhf.checkpoint import Checkpoint
-from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
+from minirlhf.dealing import (
+    by_the_first,
+    dealt,
+    first_says,
+    rows_together,
+    same_everywhere,
+    wait,
+)
 from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import leaves
 from minirlhf.rollout import collect
@@ -68,11 +75,15 @@ def sums():
 def agreements():
     here = ranks()
     for answer in (True, False):
-        assert here.agreed(answer) is answer
-        assert here.agreed(answer if here.rank == 0 else not answer) is answer
+        assert first_says(answer) is answer
+        assert first_says(answer if here.rank == 0 else not answer) is answer
     with alone():
-        assert ranks().size == 1 and ranks().rank == here.rank
-        assert ranks().agreed(here.rank == 1) is (here.rank == 0 and False)
+        assert (ranks().size, ranks().rank, ranks().started) == (1, here.rank, here.size)
+        for answer in (True, False):                             # each one's own
+            assert first_says(answer if here.rank else not answer) is (
+                answer if here.rank else not answer)
+        if here.rank == 0:
+            wait()                                               # for nobody
         mine = numbers(here.rank)
         ranks().all_sum(mine)
         assert (mine == numbers(here.rank)).all()
@@ -85,7 +96,7 @@ def shares():
     rng = np.random.default_rng(0)
     for n in range(1, 12):
         wanted = (rng.standard_normal((n, 3)).astype("float32"), rng.random((n, 2)) < 0.5,
-                  np.arange(n))
+                  np.arange(n), np.where(rng.random((n, 2)) < 0.5, -0.0, np.nan))
         for asarray in (np.asarray, STRICT.asarray):
             asked = []
 
@@ -94,7 +105,7 @@ def shares():
                 return [asarray(array[rows]) for array in wanted]
 
             for found, array in zip(dealt(compute, n), wanted, strict=True):
-                assert found.dtype == array.dtype and (to_host(found) == array).all()
+                assert found.dtype == array.dtype and to_host(found).tobytes() == array.tobytes()
             [rows] = asked
             assert rows.stop - rows.start <= max(1, -(-n // here.size))
             if n >= here.size:
@@ -433,9 +444,17 @@ class Broken(Exception):
     """A mistake of ours, which no command expects."""
 
 
+def speechless():
+    """An end of which nothing can be reported."""
+    sys.stderr = open(os.devnull)                                # which is not to be written to
+    raise Broken("and dumb")
+
+
 ENDS = {"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "raises": lambda: (_ for _ in ()).throw(ValueError("the moon is wrong")),
         "is broken": lambda: (_ for _ in ()).throw(Broken("by a bug")),
+        "exits": lambda: sys.exit(3),
+        "cannot say why": speechless,
         "interrupted": lambda: (_ for _ in ()).throw(KeyboardInterrupt)}
 
 

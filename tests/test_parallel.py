@@ -10,7 +10,14 @@ from mpi import TESTS, needs_mpi, on_ranks
 from ranked import numbers
 
 from minirlhf import parallel
-from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
+from minirlhf.dealing import (
+    by_the_first,
+    dealt,
+    first_says,
+    rows_together,
+    same_everywhere,
+    wait,
+)
 from minirlhf.parallel import Ranks, alone, join, ranks
 
 # --- a process by itself -------------------------------------------------------------------------
@@ -19,11 +26,12 @@ def test_a_process_that_nobody_launched_is_the_only_rank(monkeypatch):
     for name in parallel.LAUNCHED:
         monkeypatch.delenv(name, raising=False)
     join()
-    assert ranks() == Ranks(rank=0, size=1, neighbours=1, world=None)
+    assert ranks() == Ranks(rank=0, size=1, neighbours=1, started=1, world=None)
     x = np.array([1.0, 2.0])
     ranks().all_sum(x)
     assert_same(x, np.array([1.0, 2.0]))
-    assert [ranks().agreed(answer) for answer in (True, False)] == [True, False]
+    assert [first_says(answer) for answer in (True, False)] == [True, False]
+    wait()
     with alone():
         assert ranks() == Ranks()
 
