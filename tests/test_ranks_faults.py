@@ -146,7 +146,7 @@ def test_a_run_whose_ranks_die_goes_on_with_any_number_of_them(sizes, alone, tmp
             assert re.search(r"goes on with something else than before \(ranks was \d, is \d\)",
                              ran.stdout)
         resume = ["--resume"]
-    assert turn > 3 and ran.returncode == 0
+    assert turn >= len(sizes) and ran.returncode == 0            # each has had its turn
     assert_same_run(tmp_path / "runs" / "toy", alone)
 
 
