@@ -6,7 +6,7 @@ Every rank runs the same program, with the same global batches and the same rand
 holds the same parameters, to the bit.  What is dear, passes through models, is dealt out
 (dealing.py; stages/training.py for gradients); what is cheap, from rewards to the optimizer's step,
 every rank computes for itself and of the *whole* batch.  So there are no local means, counts or
-moments to be put together wrongly, and all that ranks ever say to each other is a sum.
+moments to be put together wrongly, and all that ranks say to each other at work is a sum.
 
 A process that no MPI launcher has started is the only rank: nothing is imported, nothing costs
 anything.  In which order more than two ranks are summed is MPI's choice, and decides last bits.
