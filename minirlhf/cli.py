@@ -84,12 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         status = attempt(argv)
-    except SystemExit:                                       # of --help
-        raise
-    except BaseException:                                    # a mistake of ours
-        if ranks().size > 1:
-            say(traceback.format_exc())
-            end_all(1)
+    except BaseException as problem:                         # a mistake of ours, or --help's end
+        if ranks().size > 1 and not (isinstance(problem, SystemExit) and not problem.code):
+            try:
+                say(traceback.format_exc())
+            finally:
+                end_all(1)
         raise
     if status and ranks().size > 1:
         end_all(status)
@@ -143,14 +143,15 @@ def say(message: str, before: str = "") -> None:
 
 
 def end_all(status: int) -> None:
-    """End all ranks: those that have not failed would wait for this one for ever.
+    """End all ranks, whatever becomes of this one's last words.
 
-    An MPI that aborts ends its launcher too, which may still hold a rank's last words.
+    An MPI that aborts ends its launcher too, which may still hold them.
     """
-    sys.stdout.flush()
-    time.sleep(HEARD)
-    ranks().world.Abort(status)
-    os._exit(status)                                         # where Abort only asks to be ended
+    try:
+        sys.stdout.flush()
+        time.sleep(HEARD)
+    finally:
+        ranks().end(status)
 
 
 def notes(problem: BaseException) -> str:

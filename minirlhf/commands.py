@@ -18,13 +18,21 @@ from minirlhf.continuing import (
     copy_rounds,
     drop_other_algorithms,
 )
-from minirlhf.dealing import by_the_first
+from minirlhf.dealing import by_the_first, wait
+from minirlhf.environment import read_peak
 from minirlhf.files import locked, read_jsonl, write_json
 from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
 from minirlhf.parallel import ranks
 from minirlhf.presets import check_unread
 from minirlhf.run import Run
-from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
+from minirlhf.run_folder import (
+    check_data,
+    check_ranks,
+    create,
+    new_folder,
+    open_run,
+    resumed_folder,
+)
 from minirlhf.settings import ALGORITHMS
 
 WITHOUT_CRITIC = {                         # what stage 3 is by other algorithms than PPO
@@ -206,7 +214,8 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
         place = in_new_folder(key(name), source, args)
     else:
         if not args.resume:
-            ranks().agreed()                     # all have seen what start_stage may change
+            check_ranks(origin)
+            wait()                               # all have seen what start_stage may change
             by_the_first(start_stage)(origin, stage)
         place = partial(resumed_folder, source, args.settings)
     with resumable(program, argv) as command, place(command) as run:
@@ -261,6 +270,7 @@ def start_stage(run: Run, stage: pipeline.Step) -> None:
         raise FileExistsError(f"{run.folder} already has {stage.makes[-1]}; "
                               "give --name NEW to run the stage again in a folder of its own")
     run.check()
+    read_peak(run.folder)                        # which coming back to the folder would refuse
     with locked(run.folder):
         run.checkpoint.start_over()
         if stage is pipeline.STAGES["ppo"]:

@@ -29,8 +29,8 @@ def environment(backend: Backend) -> dict[str, str]:
     if backend.name == "cupy":
         properties = backend.xp.cuda.runtime.getDeviceProperties(0)
         found["device"] = f"{properties['name'].decode()}, CuPy {backend.xp.__version__}"
-    if ranks().world is not None:
-        found["ranks"] = str(ranks().world.size)
+    if ranks().started > 1:
+        found["ranks"] = str(ranks().started)
     return found
 
 

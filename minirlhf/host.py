@@ -26,17 +26,19 @@ import numpy as np
 
 from minirlhf.arrays import Array, array_module
 
+THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")   # read by OpenBLAS
 BLOCK = 2**16                            # numbers: of float32 256 KiB, a few of which fit an L2
 
 
 def make_ready(sharers: int = 1) -> None:
     """Keep freed memory, and give every core a worker of its own.
 
-    sharers: processes among which the cores are shared.  For a program that trains.  It holds for
-    all of the process, where other users of NumPy then find its products on one core.
+    sharers: processes among which the cores are shared; how many threads each is to have may also
+    have been said, OPENBLAS_NUM_THREADS=2.  For a program that trains.  It holds for all of the
+    process, where other users of NumPy then find its products on one core.
     """
     keep_freed_memory()
-    use_cores(sharers)
+    use_cores(1 if any(name in os.environ for name in THREADS) else sharers)
 
 
 # --- memory --------------------------------------------------------------------------------------

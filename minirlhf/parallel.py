@@ -6,18 +6,15 @@ Every rank runs the same program, with the same global batches and the same rand
 holds the same parameters, to the bit.  What is dear, passes through models, is dealt out
 (dealing.py; stages/training.py for gradients); what is cheap, from rewards to the optimizer's step,
 every rank computes for itself and of the *whole* batch.  So there are no local means, counts or
-moments to be put together wrongly, and all that ranks ever say to each other is a sum:
-
-    rank           which of them this process is, 0 … size − 1
-    size           how many there are
-    all_sum(x)     x ← Σ of the ranks' x, in place: the same bits on every rank
+moments to be put together wrongly, and all that ranks say to each other at work is a sum.
 
 A process that no MPI launcher has started is the only rank: nothing is imported, nothing costs
 anything.  In which order more than two ranks are summed is MPI's choice, and decides last bits.
+That all get the same bits is how MPICH sums, no promise of MPI: `same_everywhere` looks after it.
 
-**GPUs.**  A CuPy array goes by way of the host, which any MPI can do; a CUDA-aware one could take
-it where it lies, and save two copies.  Which GPU is a rank's its launcher says
-(CUDA_VISIBLE_DEVICES).  No GPU has shown this: only NumPy, and a double of CuPy.
+**GPUs.**  A CuPy array goes by way of the host, where a CUDA-aware MPI could take it where it lies.
+Which GPU is a rank's its launcher says (CUDA_VISIBLE_DEVICES).  No GPU has shown this: only NumPy,
+and a double of CuPy.
 """
 
 import os
@@ -37,9 +34,10 @@ LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")      # told by MPICH and its kin
 class Ranks:
     """The processes that act as one, as one of them sees them."""
 
-    rank: int = 0
-    size: int = 1
-    neighbours: int = 1                              # ranks on this machine, this one among them
+    rank: int = 0                                    # which of them this process is, 0 … size − 1
+    size: int = 1                                    # how many there are
+    neighbours: int = 1                              # those that have this one's cores, it as well
+    started: int = 1                                 # as `size`, but also of who works alone
     world: Any = None                                # MPI's communicator
 
     def all_sum(self, buffer: Array) -> None:
@@ -53,11 +51,10 @@ class Ranks:
             if summed is not buffer:
                 buffer[...] = array_module(buffer).asarray(summed)
 
-    def agreed(self, answer: bool = True) -> bool:
-        """The first rank's answer, on every rank.  Nobody goes on before all have come here."""
-        told = np.array([int(answer and self.rank == 0)])
-        self.all_sum(told)
-        return bool(told[0])
+    def end(self, status: int) -> None:
+        """End all ranks: the others would wait for this one for ever."""
+        self.world.Abort(status)
+        os._exit(status)                             # where Abort only asks to be ended
 
 
 _ranks = Ranks()
@@ -82,8 +79,7 @@ def alone() -> Iterator[None]:
 def join() -> None:
     """Become one of the ranks that an MPI launcher has started, if one has.
 
-    Raises RuntimeError without mpi4py, or where it uses another MPI than the launcher's.
-    """
+    Raises RuntimeError without mpi4py, or where it uses another MPI than the launcher's."""
     global _ranks
     size = int(next((os.environ[name] for name in LAUNCHED if name in os.environ), 1))
     if size == 1 or _ranks.size > 1:
@@ -96,5 +92,7 @@ def join() -> None:
     if MPI.COMM_WORLD.size != size:
         raise RuntimeError(f"{size} ranks were started, but mpi4py's MPI sees {MPI.COMM_WORLD.size}"
                            "; start them by its own mpiexec, which may lie beside python")
-    neighbours = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).size
-    _ranks = Ranks(MPI.COMM_WORLD.rank, size, neighbours, MPI.COMM_WORLD)
+    mine = getattr(os, "sched_getaffinity", lambda _: {0})(0)     # a launcher may have bound it
+    cores = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).allgather(mine)
+    neighbours = sum(not mine.isdisjoint(others) for others in cores)
+    _ranks = Ranks(MPI.COMM_WORLD.rank, size, neighbours, size, MPI.COMM_WORLD)

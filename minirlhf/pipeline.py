@@ -30,10 +30,10 @@ import numpy as np
 
 from minirlhf import evaluation, pretrained, transformer
 from minirlhf.arrays import to_host
+from minirlhf.dealing import first_says, wait
 from minirlhf.files import append_jsonl, copy_whole, write_jsonl
 from minirlhf.judgement import evaluate, held_out_accuracy
 from minirlhf.optimizer import adamw_state
-from minirlhf.parallel import ranks
 from minirlhf.parameters import Parameters, copy
 from minirlhf.preferences import collect_preferences, comparisons_from, comparisons_so_far
 from minirlhf.rollout import Models, generate, rows_at_once, score_replies
@@ -118,9 +118,9 @@ def train_reward_model(run: Run) -> None:
 
 def training_groups(run: Run) -> list[reward_model.Group]:
     """The comparisons to learn from, by prompt; collected first if that was not done."""
-    if not ranks().agreed((run.place / "preferences.jsonl").exists()):
+    if not first_says((run.place / "preferences.jsonl").exists()):
         collect_preferences(run)
-        ranks().agreed()                                 # until the first has written them
+        wait()                                           # until the first has written them
     return reward_model.group_comparisons(
         [row for row in comparisons_so_far(run) if row["split"] == "train"], run.tokenizer,
         run.model.context)
@@ -225,7 +225,7 @@ class Step(NamedTuple):
 
         All ranks must ask, and the first one looks.
         """
-        return ranks().agreed((folder / self.makes[-1]).exists())
+        return first_says((folder / self.makes[-1]).exists())
 
 
 STAGES = {

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
 from minirlhf.checkpoint import Checkpoint
-from minirlhf.dealing import by_the_first, rows_together, same_everywhere
+from minirlhf.dealing import by_the_first, first_says, rows_together, same_everywhere
 from minirlhf.environment import record_peak
 from minirlhf.files import append_jsonl, read_jsonl, replacing_folder, write_json, write_jsonl
 from minirlhf.parallel import alone, ranks
@@ -129,7 +129,7 @@ class Run:
 
     def has(self, name: str) -> bool:
         """Whether the run has made this model.  (All ranks must ask, and the first one looks.)"""
-        return ranks().agreed((self.model_folder(name) / "model.safetensors").exists())
+        return first_says((self.model_folder(name) / "model.safetensors").exists())
 
     def save(self, name: str, params: Parameters, **reports: dict) -> None:
         """Write a model's folder, whole or not at all; `reports` go into it as JSON files.

@@ -50,6 +50,11 @@ def command(*argv: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "minirlhf.cli", *argv)
 
 
+def ranked_command(name: str, *given) -> tuple[str, ...]:
+    """A function of tests/ranked.py, without mpi4py's help against ranks that fail, for `run`."""
+    return (sys.executable, str(TESTS / "ranked.py"), "found.npz", name, *map(str, given))
+
+
 def on_ranks(size: int, name: str, *given: str, folder: Path) -> dict[str, np.ndarray]:
     """What the function `name` of tests/ranked.py returns to the first of so many ranks.
 

@@ -20,10 +20,17 @@ from rollouts import PROMPTS, four_models
 from runs import TINY
 from strict import STRICT, playing_cupy
 
-from minirlhf import checkpoint, cli, dealing, host, parallel, sampling, step_log
+from minirlhf import checkpoint, cli, dealing, host, parallel, run_folder, sampling, step_log
 from minirlhf.arrays import NUMPY, to_host
 from minirlhf.checkpoint import Checkpoint
-from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
+from minirlhf.dealing import (
+    by_the_first,
+    dealt,
+    first_says,
+    rows_together,
+    same_everywhere,
+    wait,
+)
 from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import leaves
 from minirlhf.rollout import collect
@@ -31,6 +38,7 @@ from minirlhf.run import Run
 from minirlhf.sampling import sample
 from minirlhf.stages import group_relative, ppo, reward_model, supervised, training
 from minirlhf.stages.training import Stage
+from minirlhf.tokens import WordTokenizer
 
 # --- parallel.py and dealing.py ------------------------------------------------------------------
 
@@ -68,11 +76,15 @@ def sums():
 def agreements():
     here = ranks()
     for answer in (True, False):
-        assert here.agreed(answer) is answer
-        assert here.agreed(answer if here.rank == 0 else not answer) is answer
+        assert first_says(answer) is answer
+        assert first_says(answer if here.rank == 0 else not answer) is answer
     with alone():
-        assert ranks().size == 1 and ranks().rank == here.rank
-        assert ranks().agreed(here.rank == 1) is (here.rank == 0 and False)
+        assert (ranks().size, ranks().rank, ranks().started) == (1, here.rank, here.size)
+        for answer in (True, False):                             # each one's own
+            assert first_says(answer if here.rank else not answer) is (
+                answer if here.rank else not answer)
+        if here.rank == 0:
+            wait()                                               # for nobody
         mine = numbers(here.rank)
         ranks().all_sum(mine)
         assert (mine == numbers(here.rank)).all()
@@ -85,7 +97,7 @@ def shares():
     rng = np.random.default_rng(0)
     for n in range(1, 12):
         wanted = (rng.standard_normal((n, 3)).astype("float32"), rng.random((n, 2)) < 0.5,
-                  np.arange(n))
+                  np.arange(n), np.where(rng.random((n, 2)) < 0.5, -0.0, np.nan))
         for asarray in (np.asarray, STRICT.asarray):
             asked = []
 
@@ -94,7 +106,7 @@ def shares():
                 return [asarray(array[rows]) for array in wanted]
 
             for found, array in zip(dealt(compute, n), wanted, strict=True):
-                assert found.dtype == array.dtype and (to_host(found) == array).all()
+                assert found.dtype == array.dtype and to_host(found).tobytes() == array.tobytes()
             [rows] = asked
             assert rows.stop - rows.start <= max(1, -(-n // here.size))
             if n >= here.size:
@@ -364,6 +376,21 @@ def parameters_that_came_apart():
                 after_two_steps(stage, 2, "float64")
 
 
+def data_of_its_own():
+    """What one rank learns from is not what the others do, though the gradients' sum is."""
+    for stage in ("SFT", "reward model", "DPO"):
+        after_two_steps(stage, 2, "float64")
+        with pytest.MonkeyPatch.context() as patch:
+            if ranks().rank == 1:
+                patch.setattr(every_stage, "DEMONSTRATIONS", [
+                    (prompt, [9, *reply[1:]]) for prompt, reply in every_stage.DEMONSTRATIONS])
+                patch.setattr(every_stage, "GROUPS", [
+                    replace(group, rows=[[*row[:3], 9, *row[4:]] for row in group.rows])
+                    for group in every_stage.GROUPS])
+            with pytest.raises(RuntimeError, match="the batch: rank 1 does not hold"):
+                after_two_steps(stage, 2, "float64")
+
+
 # --- whole commands ------------------------------------------------------------------------------
 
 def gathered(items: str, mistake: str = ""):
@@ -390,14 +417,31 @@ def numbers_of_its_own(kept):
     kept.rng = lambda stage, number: right(stage, number // size)
 
 
-def workers(granted: str):
-    """How many threads a rank has for the parts of a step, where BLAS would use so many."""
+def workers(granted: str, given: str = ""):
+    """How many threads a rank has for the parts of a step, where BLAS would use so many; perhaps
+    because that was given."""
+    for name in host.THREADS:
+        os.environ.pop(name, None)
+    if given:
+        os.environ["OMP_NUM_THREADS"] = given
     limits = []
     host.openblas = {"get_num_threads": lambda: int(granted),
                      "set_num_threads": limits.append}.get
     host.make_ready(ranks().neighbours)
     assert limits == [1] * (int(granted) > 1)                    # and BLAS has one core in each
     return {"workers": np.array(host._workers._max_workers if host._workers else 1)}
+
+
+def bound(*cores: str):
+    """How many ranks share each one's cores, where a launcher has bound it to one of these."""
+    every = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {every[int(cores[ranks().rank])]})
+    parallel._ranks = parallel.Ranks()
+    parallel.join()
+    found = np.zeros(ranks().size, int)
+    found[ranks().rank] = ranks().neighbours
+    ranks().all_sum(found)
+    return {"neighbours": found}
 
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink",
@@ -433,9 +477,17 @@ class Broken(Exception):
     """A mistake of ours, which no command expects."""
 
 
+def speechless():
+    """An end of which nothing can be reported."""
+    sys.stderr = open(os.devnull)                                # which is not to be written to
+    raise Broken("and dumb")
+
+
 ENDS = {"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "raises": lambda: (_ for _ in ()).throw(ValueError("the moon is wrong")),
         "is broken": lambda: (_ for _ in ()).throw(Broken("by a bug")),
+        "exits": lambda: sys.exit(3),
+        "cannot say why": speechless,
         "interrupted": lambda: (_ for _ in ()).throw(KeyboardInterrupt)}
 
 
@@ -455,6 +507,20 @@ def dying_command(rank: str, how: str, place: str, after: str, *argv):
 
     setattr(holder, name, counted)
     checkpoint.INTERVAL = checkpoint.WORTH = 0.0                 # every piece is saved
+    sys.exit(cli.main(list(argv)))
+
+
+def odd_command(what: str, *argv):
+    """A command of which the second rank has something of its own."""
+    if ranks().rank == 1:
+        if what == "settings":
+            argv += ("--ppo.beta", "0.08")
+        elif what == "data files":
+            right = run_folder.digest
+            run_folder.digest = lambda path: right(Path("others.jsonl"))
+        else:
+            definition = WordTokenizer.definition
+            WordTokenizer.definition = lambda self: definition(self) | {"of": "mine"}
     sys.exit(cli.main(list(argv)))
 
 

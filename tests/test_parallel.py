@@ -1,16 +1,24 @@
 """Laws of ranks: sums that are the same on all, work that is dealt out and put together."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import FLAGS, assert_same
 from mpi import TESTS, needs_mpi, on_ranks
 from ranked import numbers
 
 from minirlhf import parallel
-from minirlhf.dealing import by_the_first, dealt, rows_together, same_everywhere
+from minirlhf.dealing import (
+    by_the_first,
+    dealt,
+    first_says,
+    rows_together,
+    same_everywhere,
+    wait,
+)
 from minirlhf.parallel import Ranks, alone, join, ranks
 
 # --- a process by itself -------------------------------------------------------------------------
@@ -19,11 +27,12 @@ def test_a_process_that_nobody_launched_is_the_only_rank(monkeypatch):
     for name in parallel.LAUNCHED:
         monkeypatch.delenv(name, raising=False)
     join()
-    assert ranks() == Ranks(rank=0, size=1, neighbours=1, world=None)
+    assert ranks() == Ranks(rank=0, size=1, neighbours=1, started=1, world=None)
     x = np.array([1.0, 2.0])
     ranks().all_sum(x)
     assert_same(x, np.array([1.0, 2.0]))
-    assert [ranks().agreed(answer) for answer in (True, False)] == [True, False]
+    assert [first_says(answer) for answer in (True, False)] == [True, False]
+    wait()
     with alone():
         assert ranks() == Ranks()
 
@@ -39,10 +48,13 @@ def test_a_process_by_itself_computes_all_rows_at_once_and_nothing_else():
     assert asked[1:] == ["written"]
 
 
-def test_a_plain_run_imports_no_mpi():
-    program = ("import sys; from minirlhf import cli, parallel; parallel.join(); "
-               "cli.main(['--version']); assert not {'mpi4py', 'mpi4py.MPI'} & set(sys.modules)")
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=TESTS.parent)
+def test_a_plain_run_imports_no_mpi(tmp_path):
+    program = ("import sys; from minirlhf import cli; assert cli.main(sys.argv[1:]) == 0; "
+               "assert not {'mpi4py', 'mpi4py.MPI'} & set(sys.modules)")
+    plain = {name: value for name, value in os.environ.items() if name not in parallel.LAUNCHED}
+    subprocess.run([sys.executable, "-c", program, "run", *FLAGS], check=True, cwd=tmp_path,
+                   env=plain | {"PYTHONPATH": str(TESTS.parent)}, capture_output=True)
+    assert (tmp_path / "runs/toy/report.html").exists()
 
 
 def test_ranks_without_mpi4py_are_told_what_brings_it(monkeypatch):

@@ -27,8 +27,10 @@ def found(tmp_path_factory):
 
 def apart(one: dict, other: dict, stage: str) -> float:
     """The largest difference, relative where numbers are above 1."""
-    return max(float((abs(one[key] - other[key]) / np.maximum(1, abs(one[key]))).max())
-               for key in (f"{stage}, rows", f"{stage}, parameters"))
+    found = float(np.max([(abs(one[key] - other[key]) / np.maximum(1, abs(one[key]))).max()
+                          for key in (f"{stage}, rows", f"{stage}, parameters")]))
+    assert np.isfinite(found)
+    return found
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -112,3 +114,8 @@ def test_what_a_rank_must_not_find_out_for_itself(mistake, stages, found):
 
 def test_parameters_that_come_apart_are_told_by_every_rank(tmp_path):
     on_ranks(2, "parameters_that_came_apart", folder=tmp_path)
+
+
+def test_a_rank_that_trains_on_data_of_its_own_is_told_by_every_rank(tmp_path):
+    """Its parameters are those of the others: only the batch tells."""
+    on_ranks(2, "data_of_its_own", folder=tmp_path)

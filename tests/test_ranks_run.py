@@ -1,18 +1,22 @@
 """Laws of a command under mpiexec: the run of one process, and one process's files and words."""
 
+import os
 import re
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import ranked
-from helpers import FLAGS, assert_same, call, on_cupy
-from mpi import SMALL, assert_same_run, command, needs_mpi, on_ranks, run
+from foreign import EOS, byte_level, write_folder
+from helpers import FLAGS, assert_same, call, on_cupy, pair, write_rows
+from mpi import SMALL, assert_same_run, command, needs_mpi, on_ranks, ranked_command, run
 from runs import contents
 from strict import playing_cupy
+from test_cli_base import FLAGS as FLAGS_OF_A_BASE
 
 from minirlhf.files import read_json
 from minirlhf.run_folder import open_run
+from minirlhf.world.prompts import SPLITS, prompts
 
 pytestmark = needs_mpi
 
@@ -118,9 +122,19 @@ def test_ranks_on_one_machine_share_its_cores(cores, size, each, tmp_path):
     assert on_ranks(size, "workers", str(cores), folder=tmp_path)["workers"] == each
 
 
+def test_a_rank_has_the_threads_that_were_given_it(tmp_path):
+    assert on_ranks(2, "workers", "3", "3", folder=tmp_path)["workers"] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+                    reason="wants two cores, and a system that binds processes to them")
+@pytest.mark.parametrize("cores, sharing", [("01", [1, 1]), ("00", [2, 2]), ("010", [2, 1, 2])])
+def test_ranks_that_are_bound_to_cores_share_those_that_they_have(cores, sharing, tmp_path):
+    found = on_ranks(len(cores), "bound", *cores, folder=tmp_path)["neighbours"]
+    assert found.tolist() == sharing
+
+
 @pytest.mark.parametrize("argv, told", [
-    (["run", *FLAGS, "--shards", "1"], r"a step in 1 parts \(--shards\) leaves some of 2 ranks "
-                                       "without work; give --shards 2, or a multiple of it"),
     (["run", "--no-such-flag"], "no-such-flag"),
     (["sft", "nobody"], "there is no run runs/nobody"),
     (["chat", "toy"], "minirlhf chat is the work of one process; start it without mpiexec"),
@@ -131,6 +145,40 @@ def test_a_mistake_is_told_once_and_before_anything_is_written(argv, told, tmp_p
     assert re.search(f"minirlhf: rank 0: .*{told}", ran.stderr)
     assert "Traceback" not in ran.stderr and "rank 1:" not in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_that_have_no_part_of_a_step_are_noted_and_change_nothing(folder_of, tmp_path):
+    ran = run(4, *command("run", *KINDS["two parts"]), cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("(--shards)") == 1
+    assert re.search(r"\[0\] note: this run's steps have 2 parts \(--shards\): 2 of 4 ranks "
+                     "idle in them; a new run may have --shards 4", ran.stderr)
+    assert_same_run(tmp_path / "runs" / "toy", folder_of("two parts", 1))
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """The flags of a run on a base model and comparisons that are not the toy's."""
+    world = byte_level([p.text for split in SPLITS for p in prompts(split)], 500)
+    write_folder(tmp_path / "gpt2", world, context=80)
+    rows = [pair(f"what is {i} ?", f"{i} it is , {EOS} sure", "no") for i in range(30)]
+    write_rows(tmp_path / "others.jsonl", rows[1:])
+    return ["--base", str(tmp_path / "gpt2"), "--text.max-tokens", "60", *FLAGS_OF_A_BASE,
+            "--preferences", str(write_rows(tmp_path / "people.jsonl", rows))]
+
+
+def test_peoples_comparisons_on_a_model_of_ones_own_are_the_run_of_one_process(
+        theirs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("run", *theirs, "--out", "alone") == 0
+    on_ranks(2, "watched_command", "run", *theirs, "--out", "together", folder=tmp_path)
+    assert_same_run(tmp_path / "together" / "toy", tmp_path / "alone" / "toy")
+
+
+def test_a_rank_whose_files_are_others_is_told_before_anything_is_written(theirs, tmp_path):
+    ran = run(2, *ranked_command("odd_command", "data files", "run", *theirs), cwd=tmp_path)
+    assert ran.returncode == 2 and "the data files: rank 1 does not hold" in ran.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_that_is_there_is_told_once(tmp_path):

@@ -98,9 +98,9 @@ def train(params: Parameters, reference: Parameters, model: ModelConfig, groups:
     order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.DPO)
     start = state["step"]
 
-    def loss_of(params, *arrays_and_pairs):
+    def loss_of(params, tokens, mask, response_mask, pairs, prompts):
         """`preference_loss` of a part, with what the reference says of its replies."""
-        *arrays, pairs, prompts = arrays_and_pairs
+        arrays = tokens, mask, response_mask
         return preference_loss(params, model, *arrays, reply_logprobs(reference, model, *arrays),
                                pairs, prompts, config.beta)
 

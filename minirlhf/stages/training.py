@@ -1,11 +1,12 @@
 """What all stages share: one optimizer step, and one random generator for each step."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from enum import IntEnum
 
 import numpy as np
 
-from minirlhf.arrays import Array, array_module
+from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.autograd import value_and_grad
 from minirlhf.dealing import same_everywhere
 from minirlhf.host import in_parallel
@@ -69,12 +70,24 @@ def loss_and_gradient(loss: Callable, params: Parameters,
 
 
 def summed(value: Array, grads: Parameters) -> tuple[Array, Parameters]:
-    """Σ over the ranks of their losses and of their gradients: one vector, one sum a step."""
-    xp, dtype = array_module(grads.flat), grads.flat.dtype
-    both = xp.concatenate([grads.flat, xp.asarray(value, dtype).reshape(1)])
-    ranks().all_sum(both)
-    grads.flat[...] = both[:-1]
-    return both[-1], grads
+    """Σ over the ranks of their losses, and of their gradients in place, each as one vector."""
+    total = array_module(grads.flat).asarray(value, grads.flat.dtype).reshape(1)
+    ranks().all_sum(grads.flat)
+    ranks().all_sum(total)
+    return total[0], grads
+
+
+def contents(x) -> Iterator[bytes]:
+    """The bits of whatever a batch holds: arrays and numbers, in tuples, dicts and dataclasses."""
+    if is_dataclass(x):
+        x = [getattr(x, field.name) for field in fields(x)]
+    elif isinstance(x, dict):
+        x = [*x, *x.values()]
+    if isinstance(x, list | tuple):
+        for one in x:
+            yield from contents(one)
+    else:
+        yield to_host(x).tobytes() if hasattr(x, "dtype") else repr(x).encode()
 
 
 def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_norm: float,
@@ -83,10 +96,11 @@ def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_
 
     A step θ ← θ − η·∇L, refined by AdamW (optimizer.py), without weight decay: the models
     are small and briefly trained.  Every rank takes the same step; now and then they make sure that
-    it led to the same parameters, and raise RuntimeError if not.
+    it starts from the same parameters and batch, and raise RuntimeError if not.
     """
-    if state["step"] % CHECKED_EVERY == 0:
+    if ranks().size > 1 and state["step"] % CHECKED_EVERY == 0:
         same_everywhere("the parameters", params.flat)
+        same_everywhere("the batch", np.frombuffer(b"".join(contents(parts)), np.uint8))
     value, grads = loss_and_gradient(loss, params, parts)
     grads, norm = clip_by_global_norm(grads, max_grad_norm)
     adamw_step(params, grads, state, lr, weight_decay=0.0)
