@@ -14,10 +14,10 @@ from experiment import figures, measuring, pages
 from experiment.claim import FOLDER, NAME, Experiment, experiments
 from experiment.results import result
 from experiment.statistics import DRAWS
-from experiment.store import Job, Store, do
-from experiment.workers import processes
 from minirlhf import cli
 from minirlhf.files import read_object, write_json, write_text
+from minirlhf.sweeping.store import Job, Store, do
+from minirlhf.sweeping.workers import processes
 
 ROOT = FOLDER.parent.parent
 DOCS, CACHE = ROOT / "docs" / "claims", ROOT / "runs" / "claims"
