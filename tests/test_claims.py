@@ -514,7 +514,7 @@ def test_a_text_that_is_a_value_counts():
 
 def here(patch, folder: Path) -> None:
     """Let `command.run` compute in this process, write to a folder, and draw if it can."""
-    patch.setattr(command, "processes", lambda: nullcontext(at_once))
+    patch.setattr(command, "computing", lambda *_: nullcontext((at_once, 2)))
     folder.mkdir(exist_ok=True)
     patch.setattr(command, "mkdtemp", lambda prefix: str(folder))
     try:
@@ -797,7 +797,7 @@ def test_without_a_clone_it_is_told_where_the_experiments_lie(capsys, tmp_path, 
 def test_without_matplotlib_it_is_told_before_anything_is_computed(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(command, "processes", None)
+    monkeypatch.setattr(command, "computing", None)
     assert "pip install -e '.[claims]'" in one_line(capsys, "claims", "--quick")
 
 

@@ -49,7 +49,8 @@ def locked_elsewhere(folder: Path) -> bool:
     """
     door = os.open(lock_file(folder), os.O_RDWR)
     try:
-        fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

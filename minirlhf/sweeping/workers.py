@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing import active_children, get_context, parent_process
-from queue import SimpleQueue
+from queue import LifoQueue
 from threading import Lock, RLock, Thread
 
 from tqdm import tqdm
@@ -63,7 +63,7 @@ class Crew:
     """Some processes, each a pool of its own, so that none breaks when another one dies."""
 
     def __init__(self, n: int):
-        self.idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        self.idle: LifoQueue[ProcessPoolExecutor] = LifoQueue()  # warm ones first
         self.starting, self.dismissed = Lock(), False
         for _ in range(n):
             self.idle.put(one_process())
