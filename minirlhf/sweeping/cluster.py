@@ -91,7 +91,6 @@ def on_a_worker(digest: str, token: Path, function: Callable, *arguments):
 
     token: a run, so to speak, on which the program that asks is at work.
     """
-    from distributed import get_worker
     worker = f"the worker on {socket.gethostname()} (process {os.getpid()})"
     if own_digest() != digest:
         raise RuntimeError(f"{worker} has other code than the program that asks; install the same "
@@ -104,7 +103,8 @@ def on_a_worker(digest: str, token: Path, function: Callable, *arguments):
     except FileNotFoundError:
         raise RuntimeError(f"{worker} does not see {token.parent}, where the runs lie; share that "
                            "folder, under the same path") from None
-    if get_worker().state.nthreads != 1:
-        raise RuntimeError(f"{worker} has {get_worker().state.nthreads} threads, and a run wants a "
-                           "process of its own; start it with --nthreads 1")
+    threads = required().get_worker().state.nthreads
+    if threads != 1:
+        raise RuntimeError(f"{worker} has {threads} threads, and a run wants a process of its own; "
+                           "start it with --nthreads 1")
     return function(*arguments)

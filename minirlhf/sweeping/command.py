@@ -140,7 +140,7 @@ def check_combinations(kinds: Sequence[Combination], default: RunConfig) -> None
         for name, value in differences(until(kind.settings, kind.wanted.stage),
                                        kind.settings).items():
             if value != usual[name]:
-                raise ValueError(f"{name} would change nothing: no stage of a run to its "
+                raise ValueError(f"{name} would change nothing: no stage of a sweep with --stage "
                                  f"{kind.stage} reads it")
         if kind in kinds[:number]:
             raise ValueError("--vary: two values of a setting are the same, so that two "
@@ -154,14 +154,16 @@ def make(store: Store, kinds: Sequence[Combination], args: Sweep) -> None:
     wanted = [(kind.wanted, seed) for seed in args.seeds for kind in kinds]
     jobs = store.missing(wanted)
     there = sum(store.done(store.run(*one).name) for one in wanted)
-    print(f"{len(wanted)} runs, {len(kinds)} for each of {len(args.seeds)} seeds: {there} there "
-          f"already, {len(jobs)} commands to do", flush=True)
+    told = (f"{len(wanted)} runs, {len(kinds)} for each of {len(args.seeds)} seeds: {there} there "
+            f"already, {len(jobs)} commands to do")
     if not jobs:
+        print(told)
         return
     try:
-        with (computing(args.scheduler, store.folder, args.workers or cores()) as (submit, room),
-              tqdm(total=len(jobs), desc="sweep", mininterval=0.5) as bar):
-            do(jobs, submit, lambda name: bar.update(), room)
+        with computing(args.scheduler, store.folder, args.workers or cores()) as (submit, room):
+            print(told, flush=True)
+            with tqdm(total=len(jobs), desc="sweep", mininterval=0.5) as bar:
+                do(jobs, submit, lambda name: bar.update(), room)
     except KeyboardInterrupt as interruption:
         interruption.add_note("the same command goes on where it was")
         raise

@@ -139,5 +139,8 @@ def minirlhf(argv: Sequence[str]) -> None:
                 commands.run_rounds(flags)
             else:
                 commands.run_stage(name, flags)
+        return
     except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
-        raise RuntimeError(f"{shlex.join(['minirlhf', *argv])} failed: {problem}") from None
+        told = str(problem)
+    # Raised here, the problem has no other one hanging on it, which might not get to the parent.
+    raise RuntimeError(f"{shlex.join(['minirlhf', *argv])} failed: {told}")
