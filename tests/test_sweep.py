@@ -487,7 +487,8 @@ def fake_dask(patch, threads: int = 1) -> None:
 def test_a_worker_that_can_do_it_does_it(tmp_path, monkeypatch):
     fake_dask(monkeypatch)
     with alone(tmp_path / "token"):
-        assert cluster.on_a_worker(sources.own_digest(), tmp_path / "token", max, 2, 3) == 3
+        assert cluster.on_a_worker(
+            sources.own_digest(), tmp_path / "token", "builtins", "max", 2, 3) == 3
 
 
 @pytest.mark.parametrize("digest, seen, locks, threads, told", [
@@ -504,7 +505,7 @@ def test_a_worker_that_cannot_says_why(digest, seen, locks, threads, told, tmp_p
                 pass
         asked = token if seen else tmp_path / "elsewhere" / "token"
         with pytest.raises(RuntimeError, match=f"the worker on .* {told}"):
-            cluster.on_a_worker(digest or sources.own_digest(), asked, pytest.fail, "done")
+            cluster.on_a_worker(digest or sources.own_digest(), asked, "pytest", "fail", "done")
 
 
 def test_without_dask_it_is_told_how_to_get_it(capsys, tmp_path, monkeypatch):
@@ -554,6 +555,26 @@ def test_a_worker_that_sees_another_folder_is_refused(address, tmp_path, monkeyp
     with pytest.raises(RuntimeError, match=f"does not see {tmp_path}"):
         with cluster.computing(address, tmp_path) as (submit, _):
             submit(max, 2, 3).result()
+
+
+def test_a_worker_without_the_package_is_told(address, tmp_path):
+    from distributed import Client
+    name = "minirlhf.sweeping.cluster"
+    with Client(address, set_as_default=False) as client:
+        client.run(lambda: __import__("sys").modules.__setitem__(name, None))
+        try:
+            with pytest.raises(RuntimeError, match="cannot import minirlhf .*; install it where"):
+                with cluster.computing(address, tmp_path) as (submit, _):
+                    submit(max, 2, 3).result()
+        finally:
+            client.run(lambda: __import__("sys").modules.pop(name))
+
+
+def test_a_run_that_ends_every_worker_is_told(address, tmp_path):
+    with pytest.raises(RuntimeError, match="has ended every worker that tried it"):
+        with cluster.computing(address, tmp_path) as (submit, _):
+            submit(die, tmp_path).result()
+    assert len([path for path in tmp_path.iterdir() if path.name.isdigit()]) == 4
 
 
 def test_claims_can_be_tried_on_a_cluster(address, tmp_path, monkeypatch):

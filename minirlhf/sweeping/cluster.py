@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,7 +54,20 @@ def dask(address: str, folder: Path) -> Iterator[Callable[..., Future]]:
     except (OSError, ValueError) as problem:
         raise OSError(f"no Dask scheduler answers at {address} ({problem}); start one with `dask "
                       "scheduler`, and workers with `dask worker ADDRESS --nthreads 1`") from None
-    token = Path(folder).absolute() / f"sweep-{uuid4().hex}"
+    digest, token = own_digest(), Path(folder).absolute() / f"sweep-{uuid4().hex}"
+
+    def there(module: str, name: str, *arguments):
+        # Sent as it is, not by its name, so that a worker without the package can say so; and it
+        # gets only what any Python knows, since the scheduler looks at it too.
+        import importlib
+        import socket
+        try:
+            package = importlib.import_module("minirlhf.sweeping.cluster")
+        except ImportError as problem:
+            raise RuntimeError(f"the worker on {socket.gethostname()} cannot import minirlhf "
+                               f"({problem}); install it where workers run") from None
+        return package.on_a_worker(digest, token, module, name, *arguments)
+
     with client, alone(token):
         executor = client.get_executor(pure=False)
         if not client.nthreads():
@@ -61,16 +75,13 @@ def dask(address: str, folder: Path) -> Iterator[Callable[..., Future]]:
                   "--nthreads 1`", file=sys.stderr)
         try:
             yield lambda function, *arguments: executor.submit(
-                on_a_worker, own_digest(), token, function, *arguments)
+                there, function.__module__, function.__qualname__, *arguments)
         except CancelledError:
             raise RuntimeError(f"the scheduler at {address} is gone; the same command goes on "
                                "where it was") from None
         except distributed.KilledWorker as problem:
             raise RuntimeError(f"a run has ended every worker that tried it, perhaps for lack of "
                                f"memory ({problem})") from None
-        except ImportError as problem:
-            raise RuntimeError(f"a worker lacks what this program has ({problem}); install the "
-                               "same minirlhf where workers run") from None
         finally:
             executor.shutdown(wait=False)
             lock_file(token).unlink(missing_ok=True)
@@ -86,8 +97,8 @@ def required():
     return distributed
 
 
-def on_a_worker(digest: str, token: Path, function: Callable, *arguments):
-    """What the function returns or raises, if this worker can do what it is asked.
+def on_a_worker(digest: str, token: Path, module: str, name: str, *arguments):
+    """What a module's function returns or raises, if this worker can do what it is asked.
 
     token: a run, so to speak, on which the program that asks is at work.
     """
@@ -107,4 +118,4 @@ def on_a_worker(digest: str, token: Path, function: Callable, *arguments):
     if threads != 1:
         raise RuntimeError(f"{worker} has {threads} threads, and a run wants a process of its own; "
                            "start it with --nthreads 1")
-    return function(*arguments)
+    return getattr(import_module(module), name)(*arguments)
