@@ -33,6 +33,7 @@ from minirlhf.arrays import to_host
 from minirlhf.files import append_jsonl, copy_whole, write_jsonl
 from minirlhf.judgement import evaluate, held_out_accuracy
 from minirlhf.optimizer import adamw_state
+from minirlhf.parallel import ranks
 from minirlhf.parameters import Parameters, copy
 from minirlhf.preferences import collect_preferences, comparisons_from, comparisons_so_far
 from minirlhf.rollout import Models, generate, rows_at_once, score_replies
@@ -117,8 +118,9 @@ def train_reward_model(run: Run) -> None:
 
 def training_groups(run: Run) -> list[reward_model.Group]:
     """The comparisons to learn from, by prompt; collected first if that was not done."""
-    if not (run.place / "preferences.jsonl").exists():
+    if not ranks().agreed((run.place / "preferences.jsonl").exists()):
         collect_preferences(run)
+        ranks().agreed()                                 # until the first has written them
     return reward_model.group_comparisons(
         [row for row in comparisons_so_far(run) if row["split"] == "train"], run.tokenizer,
         run.model.context)
@@ -219,8 +221,11 @@ class Step(NamedTuple):
     logs: tuple[str, ...] = ()         # its names in metrics.jsonl
 
     def done(self, folder: Path) -> bool:
-        """Whether a run has it behind itself: the last of its results is there, and so whole."""
-        return (folder / self.makes[-1]).exists()
+        """Whether a run has it behind itself: the last of its results is there, and so whole.
+
+        All ranks must ask, and the first one looks.
+        """
+        return ranks().agreed((folder / self.makes[-1]).exists())
 
 
 STAGES = {

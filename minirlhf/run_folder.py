@@ -3,14 +3,17 @@
 The folder is there, with the run's settings, before any work: whatever happens then, `--resume`
 finds what was begun.  It also records what the run is computed with and the digests of the data
 files it reads, so that coming back with something else is noticed.
+
+Of several ranks the first makes it and comes back to it, and the others go by what it left there.
 """
 
 import hashlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import wraps
 from pathlib import Path
 
 from minirlhf.arrays import NOT_INSTALLED, NUMPY, cupy_problem
@@ -23,10 +26,40 @@ from minirlhf.files import (
     remove_temporary,
     write_json,
 )
+from minirlhf.parallel import alone, ranks
 from minirlhf.run import Run
 from minirlhf.settings import RunConfig, changes, read_settings
 
 
+def by_all_ranks(opened: Callable) -> Callable:
+    """A way to open a folder, which the first rank goes alone.  The others wait, and then go on.
+
+    Raises ValueError if there are more ranks than parts of a step.
+    """
+    @contextmanager
+    @wraps(opened)
+    def entered(folder: Path, config: RunConfig, *given, **more) -> Iterator[Run]:
+        here = ranks()
+        if config.shards < here.size:
+            raise ValueError(f"a step in {config.shards} parts (--shards) leaves some of "
+                             f"{here.size} ranks without work; give --shards {here.size}, or a "
+                             "multiple of it")
+        here.agreed()                            # nobody writes what another still looks at
+        with ExitStack() as stack:
+            if here.rank == 0:
+                with alone():
+                    run = stack.enter_context(opened(folder, config, *given, **more))
+                here.agreed()
+            else:
+                here.agreed()
+                run = Run(folder, config)
+                run.checkpoint.read()
+            here.agreed()
+            yield run
+    return entered
+
+
+@by_all_ranks
 @contextmanager
 def new_folder(folder: Path, config: RunConfig, command: str = "",
                fill: Callable[[], None] = lambda: None) -> Iterator[Run]:
@@ -94,6 +127,7 @@ def no_run(folder: Path) -> FileNotFoundError:
                              + f"; there are: {', '.join(known[:20])}" * bool(known))
 
 
+@by_all_ranks
 @contextmanager
 def resumed_folder(folder: Path, config: RunConfig, command: str = "",
                    fill: Callable[[], None] = lambda: None) -> Iterator[Run]:

@@ -5,11 +5,15 @@ from enum import IntEnum
 
 import numpy as np
 
-from minirlhf.arrays import Array
+from minirlhf.arrays import Array, array_module
 from minirlhf.autograd import value_and_grad
+from minirlhf.dealing import same_everywhere
 from minirlhf.host import in_parallel
 from minirlhf.optimizer import adamw_step, clip_by_global_norm
-from minirlhf.parameters import Parameters, buffers
+from minirlhf.parallel import ranks
+from minirlhf.parameters import Parameters, buffers, zeros_like
+
+CHECKED_EVERY = 50              # optimizer steps after which ranks compare their parameters
 
 
 class Stage(IntEnum):
@@ -47,17 +51,30 @@ def loss_and_gradient(loss: Callable, params: Parameters,
 
     Each part is computed on a core of its own, if there are so many (host.py).  The sums are taken
     in the order of the parts: how many there are decides their last bits, the cores do not.
+
+    Of several ranks each computes the parts whose turn is its own, and gets the sum of all ranks'.
     """
     if not parts:
         raise ValueError("a step wants at least one part of a batch, got none")
+    here = ranks()
     differentiate = value_and_grad(loss)
-    done = in_parallel(lambda part: differentiate(params, *part), parts, params.flat)
-    value, grads = next(done)
+    done = in_parallel(lambda part: differentiate(params, *part), parts[here.rank::here.size],
+                       params.flat)
+    value, grads = next(done) if here.rank < len(parts) else (0.0, zeros_like(params))
     for more, more_grads in done:
         value = value + more
         for g, more_g in buffers(grads, more_grads):
             g += more_g
-    return value, grads
+    return (value, grads) if here.size == 1 else summed(value, grads)
+
+
+def summed(value: Array, grads: Parameters) -> tuple[Array, Parameters]:
+    """Σ over the ranks of their losses and of their gradients: one vector, one sum a step."""
+    xp, dtype = array_module(grads.flat), grads.flat.dtype
+    both = xp.concatenate([grads.flat, xp.asarray(value, dtype).reshape(1)])
+    ranks().all_sum(both)
+    grads.flat[...] = both[:-1]
+    return both[-1], grads
 
 
 def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_norm: float,
@@ -65,8 +82,11 @@ def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_
     """One optimizer step on Σ loss(params, *part), in place.  Returns the loss and gradient norm.
 
     A step θ ← θ − η·∇L, refined by AdamW (optimizer.py), without weight decay: the models
-    are small and briefly trained.
+    are small and briefly trained.  Every rank takes the same step; now and then they make sure that
+    it led to the same parameters, and raise RuntimeError if not.
     """
+    if state["step"] % CHECKED_EVERY == 0:
+        same_everywhere("the parameters", params.flat)
     value, grads = loss_and_gradient(loss, params, parts)
     grads, norm = clip_by_global_norm(grads, max_grad_norm)
     adamw_step(params, grads, state, lr, weight_decay=0.0)

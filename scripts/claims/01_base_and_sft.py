@@ -3,7 +3,7 @@
     python scripts/claims/01_base_and_sft.py [--quick] [--seeds 5]
 """
 
-from experiment import Claim, Effect, Wanted, by_prompt, main
+from experiment import Claim, Effect, Wanted, by_prompt, main, side_by_side
 
 
 def asks(row: dict) -> bool:
@@ -48,6 +48,11 @@ def measure(runs, split):
                         rows, lambda row: asks(row) and not answers_first(row)),
                     f"{title} gold": by_prompt(rows, "gold")}
     return columns
+
+
+def examples(runs):
+    return side_by_side({"SFT": runs["sft"].replies("sft", "test"),
+                         "base": runs["sft"].replies("base", "test")}, falls=("SFT", "base"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python scripts/claims/13_a_weak_reward_model.py [--quick] [--seeds 5]
 """
 
+import numpy as np
 from experiment import Claim, Effect, Wanted, by_gold, by_prompt, main
 
 WEAK = {"small": "of a small model", "few": "from few pairs", "noisy": "from noisy labels"}
@@ -36,7 +37,8 @@ CLAIM = Claim(
                lambda m, name=name: m[f"gold {name}"] - m["gold SFT"])
         for name, what in WEAK.items()) + tuple(
         Effect(f"{name}: weaker", f"pairs in the order of gold, default − reward model {what}",
-               lambda m, name=name: (m["right default"] - m[f"right {name}"]) / m["compared"])
+               lambda m, name=name: (m["right default"] - m[f"right {name}"])
+               / np.maximum(m["compared"], 1e-9))
         for name, what in WEAK.items()))
 
 

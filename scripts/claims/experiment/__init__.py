@@ -10,6 +10,7 @@ Their runs are made by minirlhf/sweeping/, each once for all claims.
     figures.py      its figure, by matplotlib
     afterwards.py   what people make of a result, written after it
     pages.py        its page, and the index of all
+    gallery.py      all of them on one page to be looked at
     command.py      all of it in order
 """
 

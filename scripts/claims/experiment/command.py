@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 from tqdm import tqdm
 
-from experiment import figures, measuring, pages
+from experiment import figures, gallery, measuring, pages
 from experiment.claim import FOLDER, NAME, Experiment, experiments
 from experiment.results import result
 from experiment.statistics import DRAWS
@@ -126,8 +126,9 @@ def write(experiment: Experiment, found: dict, output: Path) -> None:
 
 
 def write_index(output: Path) -> None:
-    """The table of all claims there are."""
+    """All claims there are, in a table and on one page to be looked at."""
     write_text(output / "README.md", pages.index(experiments(), output))
+    write_text(output / "index.html", gallery.gallery(experiments(), output))
 
 
 def again(chosen: Sequence[Experiment], output: Path) -> None:
