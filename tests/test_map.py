@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = ["map.md", "notation.md", "reading.md", "scales.md", "logged_numbers.md", "your_data.md",
          "your_model.md", "chat.md", "labelling.md", "interruption.md", "agreement.md",
-         "refusals.md", "labelers.md", "watching.md", "beyond_ppo.md"]
+         "refusals.md", "labelers.md", "watching.md", "beyond_ppo.md", "scale.md"]
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")

@@ -13,7 +13,7 @@ from experiment.claim import Experiment
 from minirlhf.files import replacing
 
 WIDTH, ROW, OWN, LINE = 4.2, 0.42, 2.5, 0.19         # inches; of heights: an effect's axes, those
-AROUND = 0.6                               # of the claim file, a line of a legend; of titles, ticks
+AROUND = 0.75                              # of the claim file, a line of a legend; of titles, ticks
 SMALL = 0.16                               # between the lines of one effect, in its row
 LETTERS, FINE = 46, 54                     # in a line, of medium and of small size
 
