@@ -21,6 +21,7 @@ from minirlhf.labelling.command import label
 from minirlhf.parallel import join, ranks
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.sweeping.command import sweep
 from minirlhf.trace_command import trace
 from minirlhf.verify_command import identify, verify
 
@@ -58,6 +59,10 @@ stage by stage, each continuing a run folder:
   minirlhf refusals RUN           how often replies refuse, by class of prompt (over-refusal)
   minirlhf conventions RUN        its replies under other systems' conventions: what changes
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
+
+many runs, side by side on this machine or on a Dask cluster (--scheduler ADDRESS):
+  minirlhf sweep --vary ppo.beta=0,0.1,0.2 --seeds 0 1 2    each combination with each seed; a
+                                  table with intervals; what was made once is not made again
 
 in a clone of the repository:
   minirlhf claims [NN ...]        the article's claims as experiments: confirmed or refuted
@@ -167,7 +172,8 @@ def command(name: str) -> Callable:
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
              "agreement": agreement, "refusals": refusals, "conventions": conventions,
-             "trace": trace, "verify": verify, "identify": identify, "claims": claims}
+             "trace": trace, "verify": verify, "identify": identify, "claims": claims,
+             "sweep": sweep}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
     if ranks().size > 1 and name not in ("run", "rounds", *pipeline.STAGES, *ALGORITHMS):

@@ -23,21 +23,22 @@ from minirlhf.files import read_json, read_jsonl
 from minirlhf.options import parse_new
 from minirlhf.run_folder import open_run
 from minirlhf.settings import RunConfig
+from minirlhf.sweeping import sources, store
+from minirlhf.sweeping.settings import STAGES, configured, differences, flags, stages_to
+from minirlhf.sweeping.store import Job, Store, Wanted, do
+from minirlhf.sweeping.workers import THREADS, at_once, processes
 from minirlhf.world import grammar
 from minirlhf.world.prompts import SPLITS, prompts
 
 ROOT = Path(__file__).parent.parent
 FOLDER, DOCS = ROOT / "scripts" / "claims", ROOT / "docs" / "claims"
 sys.path.insert(0, str(FOLDER))
-from experiment import command, figures, measuring, pages, sources, store  # noqa: E402
+from experiment import command, figures, measuring, pages  # noqa: E402
 from experiment.afterwards import explanations  # noqa: E402
-from experiment.claim import Wanted, experiments, side_by_side  # noqa: E402
+from experiment.claim import experiments, side_by_side  # noqa: E402
 from experiment.reading import Finished, by_gold  # noqa: E402
 from experiment.results import intervals  # noqa: E402
-from experiment.settings import STAGES, configured, differences, flags, stages_to  # noqa: E402
 from experiment.statistics import by_chance, decide, together  # noqa: E402
-from experiment.store import Job, Store, do  # noqa: E402
-from experiment.workers import THREADS, at_once, processes  # noqa: E402
 
 CLAIMS = experiments()
 pytestmark = pytest.mark.xdist_group("claims")             # all quick runs are made once, not twice
@@ -513,7 +514,7 @@ def test_a_text_that_is_a_value_counts():
 
 def here(patch, folder: Path) -> None:
     """Let `command.run` compute in this process, write to a folder, and draw if it can."""
-    patch.setattr(command, "processes", lambda: nullcontext(at_once))
+    patch.setattr(command, "computing", lambda *_: nullcontext((at_once, 2)))
     folder.mkdir(exist_ok=True)
     patch.setattr(command, "mkdtemp", lambda prefix: str(folder))
     try:
@@ -797,7 +798,7 @@ def test_without_a_clone_it_is_told_where_the_experiments_lie(capsys, tmp_path, 
 def test_without_matplotlib_it_is_told_before_anything_is_computed(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(command, "processes", None)
+    monkeypatch.setattr(command, "computing", None)
     assert "pip install -e '.[claims]'" in one_line(capsys, "claims", "--quick")
 
 

@@ -60,6 +60,7 @@ ROWS = [                                            # from the machine up to the
     ["chat_text"],
     ["chat"],
     ["commands"],
+    ["sweeping"],
     ["cli"],
     ["__main__"],
 ]

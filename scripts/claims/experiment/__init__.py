@@ -1,10 +1,8 @@
-"""What the claims share: runs that are made once, intervals, one rule of decision, figures, pages.
+"""What the claims share: intervals, one rule of decision, figures, pages.
+
+Their runs are made by minirlhf/sweeping/, each once for all claims.
 
     claim.py        what a claim file states, and how it is found
-    settings.py     settings of runs, and which of them a stage has read
-    sources.py      the digest of the modules that decide what a run ends with
-    store.py        the runs, each made once, by the command line
-    workers.py      two processes for whatever computes
     reading.py      a finished run: its replies, its looks, how likely it finds a reply
     measuring.py    one seed of a claim
     statistics.py   intervals by a bootstrap clustered by seed, and the rule of decision
@@ -16,8 +14,9 @@
     command.py      all of it in order
 """
 
-from experiment.claim import Claim, Effect, Wanted, by_prompt, side_by_side
+from experiment.claim import Claim, Effect, by_prompt, side_by_side
 from experiment.command import main
 from experiment.reading import by_gold
+from minirlhf.sweeping.store import Wanted
 
 __all__ = ["Claim", "Effect", "Wanted", "by_gold", "by_prompt", "main", "side_by_side"]

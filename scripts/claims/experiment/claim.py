@@ -18,25 +18,18 @@ Statement and rule are there before any number is: what decides is fixed by `Cla
 import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from minirlhf.sweeping.store import Wanted
+
 FOLDER = Path(__file__).parent.parent                    # scripts/claims
 NAME = re.compile(r"(\d\d)_(\w+)\.py")
 
 Means = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A kind of run: how far it goes, and the settings in which it is not the default run."""
-
-    stage: str                           # "base", "sft", "reward", "dpo", "policy", "rounds"
-    changed: Mapping[str, object] = field(default_factory=dict)          # {"ppo.beta": 0.0}
-    judge: Mapping[str, object] | None = None      # settings of the run whose reward model it takes
 
 
 @dataclass(frozen=True)

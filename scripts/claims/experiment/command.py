@@ -14,10 +14,10 @@ from experiment import figures, gallery, measuring, pages
 from experiment.claim import FOLDER, NAME, Experiment, experiments
 from experiment.results import result
 from experiment.statistics import DRAWS
-from experiment.store import Job, Store, do
-from experiment.workers import processes
-from minirlhf import cli
+from minirlhf import claims_command, cli
 from minirlhf.files import read_object, write_json, write_text
+from minirlhf.sweeping.cluster import computing
+from minirlhf.sweeping.store import Job, Store, do
 
 ROOT = FOLDER.parent.parent
 DOCS, CACHE = ROOT / "docs" / "claims", ROOT / "runs" / "claims"
@@ -31,12 +31,14 @@ def main(path: str) -> None:
 
 
 def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = None,
-        cache: Path | None = None, output: Path = DOCS, only_pages: bool = False) -> None:
+        cache: Path | None = None, output: Path = DOCS, only_pages: bool = False,
+        scheduler: str | None = None) -> None:
     """The claims with these numbers; all, if none is named.
 
     cache    where runs are kept, and found again
     output   where results lie; those of a quick run, or of fewer seeds than usual, lie in a
              temporary folder instead
+    scheduler  address of a Dask scheduler whose workers compute, instead of this machine
     Raises ValueError for what cannot be run, before anything is.
     """
     chosen, seeds = experiments(which), seeds or (QUICK_SEEDS if quick else SEEDS)
@@ -46,10 +48,12 @@ def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = N
         again(chosen, output)
         return
     figures.require()
-    with places(quick, seeds < SEEDS, cache, output) as (cache, output), processes() as submit:
+    with (places(quick, seeds < SEEDS, cache, output) as (cache, output),
+          computing(scheduler, cache) as (submit, room)):
         store = Store(cache, quick)
         try:
-            conduct(chosen, range(seeds), store, submit, QUICK_DRAWS if quick else DRAWS, output)
+            conduct(chosen, range(seeds), store, submit, QUICK_DRAWS if quick else DRAWS, output,
+                    room)
         except KeyboardInterrupt as interruption:
             interruption.add_note("the same command goes on where it was")
             raise
@@ -73,7 +77,7 @@ def places(quick: bool, few: bool, cache: Path | None,
 
 
 def conduct(chosen: Sequence[Experiment], seeds: Sequence[int], store: Store,
-            submit: Callable[..., Future], draws: int, output: Path) -> None:
+            submit: Callable[..., Future], draws: int, output: Path, room: int) -> None:
     """The experiments from their runs to their pages, each as soon as all its numbers are there;
     what is in the store is not done again."""
     jobs: dict[str, Job] = {}                              # claim by claim
@@ -83,7 +87,7 @@ def conduct(chosen: Sequence[Experiment], seeds: Sequence[int], store: Store,
             runs = folders(experiment, seed, store)
             jobs |= store.missing((run, seed) for run in experiment.claim.runs.values())
             name = f"{experiment.name}/{seed}"
-            jobs[name] = Job(name, tuple(run.name for run in runs.values()), measuring.measure,
+            jobs[name] = Job(name, tuple(run.name for run in runs.values()), claims_command.measure,
                              (experiment.path, runs))
     with tqdm(total=len(jobs), desc="claims", mininterval=0.5) as bar:
         def told_of(name: str) -> None:
@@ -94,7 +98,7 @@ def conduct(chosen: Sequence[Experiment], seeds: Sequence[int], store: Store,
                     if not left[experiment.name]:
                         bar.write(finish(experiment, seeds, store, draws, output))
 
-        do(jobs, submit, told_of)
+        do(jobs, submit, told_of, room)
 
 
 def folders(experiment: Experiment, seed: int, store: Store) -> dict[str, Path]:

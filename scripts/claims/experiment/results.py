@@ -5,15 +5,15 @@ from dataclasses import asdict
 
 import numpy as np
 
-from experiment.claim import Effect, Experiment, Wanted
+from experiment.claim import Effect, Experiment
 from experiment.reading import SPLITS
-from experiment.settings import leaves
 from experiment.statistics import LEVEL, bootstrap, check, decide, percentiles, together
-from experiment.store import Store
 from minirlhf import __version__
 from minirlhf.environment import DECISIVE
 from minirlhf.files import read_object
 from minirlhf.settings import RunConfig
+from minirlhf.sweeping.settings import leaves
+from minirlhf.sweeping.store import Store, Wanted
 
 
 def result(experiment: Experiment, seeds: Sequence[int], measured: Sequence[dict], store: Store,

@@ -1,4 +1,4 @@
-"""The settings of runs: what a claim changes, and what a stage has read when it is done."""
+"""The settings of runs: what is changed in them, and what a stage has read when it is done."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -25,6 +25,7 @@ STAGES = {
     "reward": Stage("reward-model", "sft", ("preferences", "reward-model")),
     "dpo": Stage("dpo", "reward", ("dpo",)),
     "policy": Stage("ppo", "reward", ("ppo",)),
+    "evaluated": Stage("evaluate", "policy", ("evaluate",)),
     "rounds": Stage("rounds", "policy", ("evaluate",), ("rounds", "iteration")),
 }
 

@@ -1,4 +1,4 @@
-"""The runs: each is made once, for all claims that want it, by commands of `minirlhf`.
+"""The runs: each is made once, for all who want it, by commands of `minirlhf`.
 
 A run is known by how far it went, the settings it has read until then and the digest of the code
 that read them; its folder's name is made of these,
@@ -8,26 +8,38 @@ that read them; its folder's name is made of these,
 so what a folder holds can be nothing else.  Runs that begin alike share their beginning: a policy
 starts from a copy of the run that ends with its reward model (`minirlhf ppo RUN --name NEW`).  A
 command that was interrupted goes on from its checkpoint (`--resume`).
+
+Two processes never make the same run at once, not even where one of them is believed dead and its
+work is given to another: who comes second waits until the first has ended, and finds the run made.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import NamedTuple
 
-from experiment.claim import Wanted
-from experiment.settings import STAGES, configured, differences, flags, stages_to, until
-from experiment.sources import own_digest
-from experiment.workers import PROCESSES, minirlhf
 from minirlhf import pipeline
 from minirlhf.files import replacing_folder
 from minirlhf.settings import RunConfig
+from minirlhf.sweeping.locks import alone
+from minirlhf.sweeping.settings import STAGES, configured, differences, flags, stages_to, until
+from minirlhf.sweeping.sources import own_digest
+from minirlhf.sweeping.workers import PROCESSES, minirlhf
 
 Submit = Callable[..., Future]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A kind of run: how far it goes, and the settings in which it is not the default run."""
+
+    stage: str                     # "base", "sft", "reward", "dpo", "policy", "evaluated", "rounds"
+    changed: Mapping[str, object] = field(default_factory=dict)          # {"ppo.beta": 0.0}
+    judge: Mapping[str, object] | None = None      # settings of the run whose reward model it takes
 
 
 class Job(NamedTuple):
@@ -75,11 +87,8 @@ class Store:
         return self.folder / self.name(wanted.stage, wanted, seed)
 
     def done(self, name: str) -> bool:
-        """Whether a run is whole: the last stage of its name has left its last result."""
-        stage, folder = name.split("-")[0], self.folder / name
-        if stage == "judged":                              # is there as a whole or not at all
-            return folder.exists()
-        return all(pipeline.STAGES[part].done(folder) for part in STAGES[stage].reads)
+        """Whether a run is whole."""
+        return whole(self.folder / name)
 
     def jobs(self, wanted: Wanted, seed: int) -> list[Job]:
         """What leads to a run, the first thing first; finished runs too."""
@@ -119,12 +128,21 @@ class Store:
         return found
 
 
+def whole(folder: Path) -> bool:
+    """Whether a run has come to its end: the last stage of its name has left its last result."""
+    stage = folder.name.split("-")[0]
+    if stage == "judged":                                  # is there as a whole or not at all
+        return folder.exists()
+    return all(pipeline.STAGES[part].done(folder) for part in STAGES[stage].reads)
+
+
 # --- doing ---------------------------------------------------------------------------------------
 
 def do(jobs: Mapping[str, Job], submit: Submit, told: Callable[[str], None] = lambda name: None,
        room: int = PROCESSES) -> None:
     """Do the jobs, `room` of them at a time, the first of those that can begin; told(name) after
-    each.  What a job comes after and is not among the jobs has been done.
+    each.  What a job comes after and is not among the jobs has been done.  A job may be begun more
+    than once, where the process that did it has died.
 
     Raises the first problem, after which none is begun.
     """
@@ -140,13 +158,18 @@ def do(jobs: Mapping[str, Job], submit: Submit, told: Callable[[str], None] = la
 
 
 def make(argv: list[str], folder: Path) -> None:
-    """A command of `minirlhf` that makes a run, or goes on with it."""
-    minirlhf([*argv, "--resume"] if folder.exists() else argv)
+    """A command of `minirlhf` that makes a run, or goes on with it, unless it has been made."""
+    with alone(folder):
+        if not whole(folder):
+            minirlhf([*argv, "--resume"] if folder.exists() else argv)
 
 
 def exchange(run: Path, judge: Path, target: Path) -> None:
     """A copy of a run that has another one's reward model in place of its own."""
-    with replacing_folder(target) as folder:
-        copytree(run, folder, dirs_exist_ok=True)
-        rmtree(folder / "reward")
-        copytree(judge / "reward", folder / "reward")
+    with alone(target):
+        if target.exists():
+            return
+        with replacing_folder(target) as folder:
+            copytree(run, folder, dirs_exist_ok=True)
+            rmtree(folder / "reward")
+            copytree(judge / "reward", folder / "reward")
