@@ -14,6 +14,7 @@ from experiment.claim import Experiment, read
 from experiment.reading import SPLITS, Finished
 from minirlhf import findings, memory
 from minirlhf.files import read_object, write_json
+from minirlhf.sweeping.locks import alone
 
 READERS = (claim, reading, findings, memory)
 
@@ -32,13 +33,14 @@ def measure(path: Path, runs: Mapping[str, Path]) -> None:
     """Measure a claim file on one seed's runs, and keep the numbers."""
     experiment = read(path)
     kept = place(experiment, runs)
-    if kept.exists():
-        return
-    finished = {name: Finished(folder) for name, folder in runs.items()}
-    measured = {split: table(experiment.module.measure(finished, split)) for split in SPLITS}
-    also = {name: getattr(experiment.module, name, lambda runs: [])(finished)
-            for name in ("series", "examples")}
-    write_json(kept, {**measured, **also})
+    with alone(kept):
+        if kept.exists():
+            return
+        finished = {name: Finished(folder) for name, folder in runs.items()}
+        measured = {split: table(experiment.module.measure(finished, split)) for split in SPLITS}
+        also = {name: getattr(experiment.module, name, lambda runs: [])(finished)
+                for name in ("series", "examples")}
+        write_json(kept, {**measured, **also})
 
 
 def table(columns: Mapping[str, Mapping[str, float]]) -> dict:
