@@ -18,7 +18,7 @@ from minirlhf.files import read_json
 from minirlhf.run_folder import open_run
 from minirlhf.world.prompts import SPLITS, prompts
 
-pytestmark = needs_mpi
+pytestmark = [needs_mpi, pytest.mark.xdist_group("runs of ranks")]       # each is made once
 
 KINDS = {"PPO and baselines": [*SMALL, "--baselines", "best-of-n", "dpo"],
          "GRPO, two rounds": [*SMALL, "--algorithm", "grpo", "--rounds", "2"],
@@ -86,9 +86,8 @@ def test_the_folder_says_how_many_ranks_made_it(folder_of):
 
 # --- batches that are dealt out ------------------------------------------------------------------
 
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("items", [1, 40, 41])
-def test_batches_are_the_same_whoever_makes_them(size, items, tmp_path, monkeypatch):
+@pytest.mark.parametrize("items, size", [(1, 4), (40, 2), (41, 4)])
+def test_batches_are_the_same_whoever_makes_them(items, size, tmp_path, monkeypatch):
     """1, 5 and 6 batches, of 8 items each."""
     together = on_ranks(size, "gathered", str(items), folder=tmp_path)["luck"]
     (tmp_path / "alone").mkdir()
