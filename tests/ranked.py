@@ -73,6 +73,12 @@ def sums():
     return found
 
 
+def laws():
+    """Those of acting as one, in one start of all ranks."""
+    for law in (agreements, shares, texts, first_alone, apart):
+        law()
+
+
 def agreements():
     here = ranks()
     for answer in (True, False):

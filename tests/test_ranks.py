@@ -34,14 +34,14 @@ def apart(one: dict, other: dict, stage: str) -> float:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("size, shards", [(2, "3"), (2, "4"), (4, "3"), (4, "4")])
+@pytest.mark.parametrize("size, shards", [(2, "3"), (4, "3"), (4, "4")])
 def test_ranks_compute_what_one_process_computes(size, shards, stage, found):
     """Losses, the rollout's numbers, parameters.  4 ranks of 3 parts: one rank has none."""
     alone, together = found(1, shards, "float64"), found(size, shards, "float64")
     assert apart(alone, together, stage) < 1e-10
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [4])
 def test_ranks_end_a_stage_where_one_process_ends_it(size, tmp_path):
     """40 steps, or 8 rollouts; minibatches that are smaller than the ranks are many, too."""
     alone, together = ranked.whole_stages("4"), on_ranks(size, "whole_stages", "4", folder=tmp_path)
@@ -50,7 +50,7 @@ def test_ranks_end_a_stage_where_one_process_ends_it(size, tmp_path):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2])
 def test_in_float32_they_differ_by_its_rounding(size, stage, found):
     """By 1e-5, but for the biases of keys: nobody's numbers depend on them."""
     alone, together = found(1, "4", "float32"), found(size, "4", "float32")
@@ -72,7 +72,7 @@ def test_two_ranks_of_one_part_each_end_in_the_same_bits(stage, found):
         assert_same(together[key], alone[key])
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [4])
 def test_a_rollout_is_the_same_whoever_computes_its_rows(size, tmp_path):
     """Every token, and log-probs, values and scores to rounding."""
     for dtype, bound in (("float64", 1e-12), ("float32", 1e-5)):
