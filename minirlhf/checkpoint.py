@@ -17,7 +17,7 @@ writes into fresh ones, and a part goes on as if nothing had been.
 
 The file is replaced as a whole, after every `INTERVAL` seconds of work and at the end of a part.
 Whenever a process dies no more is lost than that, or than one step or batch that takes longer (and
-where saving itself takes seconds, four times as much).
+where saving itself takes seconds, four times as much).  Of several ranks the first saves; all read.
 """
 
 import json
@@ -29,6 +29,7 @@ from time import monotonic
 import numpy as np
 
 from minirlhf.arrays import array_module, to_host
+from minirlhf.dealing import by_the_first, same_everywhere
 from minirlhf.files import (
     cut_half_line,
     flush,
@@ -37,6 +38,7 @@ from minirlhf.files import (
     read_tensors,
     write_tensors,
 )
+from minirlhf.parallel import ranks
 from minirlhf.parameters import Parameters
 
 INTERVAL = 2.0                  # seconds of work that may be lost
@@ -83,6 +85,7 @@ class Checkpoint:
         self.cut_log()
         self.end()
 
+    @by_the_first
     def cut_log(self) -> None:
         """Take from the log what was written after the checkpoint, and half a line at its end."""
         if self.log.exists():
@@ -97,7 +100,7 @@ class Checkpoint:
 
         The log is cut back to its length of then.  write_log() is called before each saving, and
         logs all that the part has done.  Raises ValueError, with everything as it was, if the
-        checkpoint holds the part in another shape.
+        checkpoint holds the part in another shape; RuntimeError unless all ranks now hold the same.
         """
         leaves = list(places(tree, name))
         held = {leaf for leaf in self.found if leaf.startswith(f"{name}.")}
@@ -111,6 +114,14 @@ class Checkpoint:
                 here.flat[...] = array_module(here.flat).asarray(value)
             else:
                 holder[key] = value
+        self.compare(leaves)
+
+    def compare(self, leaves: list[tuple[str, dict, str]]) -> None:
+        """Raise RuntimeError unless all ranks begin a part at one place, with the same numbers."""
+        for leaf, holder, key in leaves if ranks().size > 1 else ():
+            value = holder[key]
+            same_everywhere(leaf, value.flat if isinstance(value, Parameters) else
+                            np.frombuffer(json.dumps(value).encode(), np.uint8))
 
     def check(self, name: str, held: set[str], leaves: list[tuple[str, dict, str]]) -> None:
         """Raise ValueError unless what was found for a part fits the leaves of its tree."""
@@ -129,6 +140,7 @@ class Checkpoint:
                     f"run's settings want {here.flat.size} ({here.flat.dtype}); remove the file, "
                     "and the stage starts over")
 
+    @by_the_first
     def tick(self) -> None:
         """A piece of work is done; save if one more like it would make too much to lose.
 
@@ -140,6 +152,7 @@ class Checkpoint:
         if self.unsaved + piece > max(INTERVAL, WORTH * self.cost):
             self.save()
 
+    @by_the_first
     def save(self) -> None:
         """Write down where all parts of the stage are, and how long the log is."""
         started = monotonic()

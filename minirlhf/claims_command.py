@@ -5,7 +5,7 @@ results to its docs/claims/.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,9 @@ class Claims:
     """runs of each kind, with the seeds 0, 1, …: 5, or 2 with --quick"""
     cache: Annotated[Path | None, UNSAID] = None
     """where runs are kept: runs/claims in the clone"""
+    scheduler: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """compute on the workers of the Dask scheduler at this address, such as tcp://host:8786 (needs
+    the extra: cluster); they must see the clone and the cache, under the same paths"""
     pages: bool = False
     """measure nothing: write figures, pages and index of the results that are there again"""
 
@@ -50,7 +53,19 @@ def claims(argv: Sequence[str]) -> None:
     if not (FOLDER / "experiment").is_dir():
         raise ValueError("the experiments lie in a clone of the repository, and this minirlhf is "
                          "installed without one; clone it, and pip install -e '.[claims]' there")
+    make_importable()
+    from experiment.command import run
+    run(args.which, quick=args.quick, seeds=args.seeds, cache=args.cache, only_pages=args.pages,
+        scheduler=args.scheduler)
+
+
+def measure(path: Path, runs: Mapping[str, Path]) -> None:
+    """Measure a claim file on one seed's runs, in a process that knows the package alone."""
+    make_importable()
+    from experiment import measuring
+    measuring.measure(path, runs)
+
+
+def make_importable() -> None:
     if str(FOLDER) not in sys.path:
         sys.path.insert(0, str(FOLDER))
-    from experiment.command import run
-    run(args.which, quick=args.quick, seeds=args.seeds, cache=args.cache, only_pages=args.pages)

@@ -5,8 +5,12 @@ A user's mistake ends with one clear message and status 2, never with a tracebac
 
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+
+import numpy as np
 
 from minirlhf import __version__, chat, commands, pipeline
 from minirlhf.agreement_command import agreement
@@ -14,10 +18,15 @@ from minirlhf.claims_command import claims
 from minirlhf.conventions_command import conventions
 from minirlhf.host import make_ready
 from minirlhf.labelling.command import label
+from minirlhf.parallel import join, ranks
 from minirlhf.refusals_command import refusals
 from minirlhf.settings import ALGORITHMS
+from minirlhf.sweeping.command import sweep
 from minirlhf.trace_command import trace
 from minirlhf.verify_command import identify, verify
+
+HEARD = 1.0                              # seconds in which a launcher passes on what a rank says
+PATIENCE = 4.0                           # and those that the first rank has to speak for all
 
 OVERVIEW = """\
 usage: minirlhf COMMAND [options]
@@ -51,6 +60,10 @@ stage by stage, each continuing a run folder:
   minirlhf conventions RUN        its replies under other systems' conventions: what changes
   minirlhf label RUN              you compare the replies of two models, blind; answers are kept
 
+many runs, side by side on this machine or on a Dask cluster (--scheduler ADDRESS):
+  minirlhf sweep --vary ppo.beta=0,0.1,0.2 --seeds 0 1 2    each combination with each seed; a
+                                  table with intervals; what was made once is not made again
+
 in a clone of the repository:
   minirlhf claims [NN ...]        the article's claims as experiments: confirmed or refuted
 
@@ -60,7 +73,8 @@ for an implementation of your own, in NumPy, PyTorch or JAX:
   minirlhf trace MODELS BATCH     every intermediate array of one update of your own small model
   minirlhf verify --trace ARRAYS  your own arrays of an update: the first that departs, and why
 
-The same command with --resume goes on where it was interrupted.
+The same command with --resume goes on where it was interrupted.  Whatever trains may also be run
+by several processes that share the work: mpiexec -n 4 minirlhf run --shards 4 (extra: mpi).
 `minirlhf ppo RUN --name NEW --ppo.beta 0.05` runs a stage again with another setting, in a new
 folder that starts with a copy of what the stage needs.  `minirlhf COMMAND --help` lists every
 setting with its meaning and default.
@@ -73,18 +87,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help", "--version"):
         print(OVERVIEW if argv[:1] != ["--version"] else f"minirlhf {__version__}")
         return 0
-    make_ready()
     try:
+        status = attempt(argv)
+    except BaseException as problem:                         # a mistake of ours, or --help's end
+        if ranks().size > 1 and not (isinstance(problem, SystemExit) and not problem.code):
+            try:
+                say(traceback.format_exc())
+            finally:
+                end_all(1)
+        raise
+    if status and ranks().size > 1:
+        end_all(status)
+    return status
+
+
+def attempt(argv: list[str]) -> int:
+    """A command, as one of several ranks perhaps; a user's mistake is said in one line."""
+    try:
+        join()
+        make_ready(ranks().neighbours)
+        introduce()
         return command(argv[0])(argv[1:]) or 0
     except KeyboardInterrupt as interruption:
-        print(f"\nminirlhf: interrupted{notes(interruption)}", file=sys.stderr)
+        say(f"interrupted{notes(interruption)}", before="\n")
         return 130
     except BrokenPipeError:                                  # `minirlhf run --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, RuntimeError, ArithmeticError, OSError) as problem:
-        print(f"minirlhf: {problem}{notes(problem)}", file=sys.stderr)
+        say(f"{problem}{notes(problem)}")
         return 2
+
+
+def introduce() -> None:
+    """Of several ranks the first says which process is which, and the others print nothing."""
+    here = ranks()
+    if here.size == 1:
+        return
+    processes = np.zeros(here.size, int)
+    processes[here.rank] = os.getpid()
+    here.all_sum(processes)
+    if here.rank == 0:
+        print(f"note: ranks 0 … {here.size - 1} are the processes "
+              f"{', '.join(map(str, processes))}", file=sys.stderr)
+    else:
+        sys.stdout = open(os.devnull, "w")
+
+
+def say(message: str, before: str = "") -> None:
+    """Say on stderr what ends this process, and of several ranks which it is.
+
+    What all of them find wrong the first one says: the others give it time to end them.
+    """
+    here = ranks()
+    if here.rank > 0:
+        time.sleep(PATIENCE)
+        before = "\n"                                        # the first one's bar has no line end
+    name = f"rank {here.rank}: " if here.size > 1 else ""
+    print(f"{before}minirlhf: {name}{message}", file=sys.stderr, flush=True)
+
+
+def end_all(status: int) -> None:
+    """End all ranks, whatever becomes of this one's last words.
+
+    An MPI that aborts ends its launcher too, which may still hold them.
+    """
+    try:
+        sys.stdout.flush()
+        time.sleep(HEARD)
+    finally:
+        ranks().end(status)
 
 
 def notes(problem: BaseException) -> str:
@@ -100,9 +172,12 @@ def command(name: str) -> Callable:
              "rounds": commands.run_rounds,
              "report": commands.write_report, "chat": chat.command, "label": label,
              "agreement": agreement, "refusals": refusals, "conventions": conventions,
-             "trace": trace, "verify": verify, "identify": identify, "claims": claims}
+             "trace": trace, "verify": verify, "identify": identify, "claims": claims,
+             "sweep": sweep}
     if name not in found:
         raise ValueError(f"unknown command {name!r}; choose {', '.join(found)} (minirlhf --help)")
+    if ranks().size > 1 and name not in ("run", "rounds", *pipeline.STAGES, *ALGORITHMS):
+        raise ValueError(f"minirlhf {name} is the work of one process; start it without mpiexec")
     return found[name]
 
 

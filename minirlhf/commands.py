@@ -18,11 +18,21 @@ from minirlhf.continuing import (
     copy_rounds,
     drop_other_algorithms,
 )
+from minirlhf.dealing import by_the_first, wait
+from minirlhf.environment import read_peak
 from minirlhf.files import locked, read_jsonl, write_json
 from minirlhf.options import Continue, Finished, option, parse, parse_continue, parse_new
+from minirlhf.parallel import ranks
 from minirlhf.presets import check_unread
 from minirlhf.run import Run
-from minirlhf.run_folder import check_data, create, new_folder, open_run, resumed_folder
+from minirlhf.run_folder import (
+    check_data,
+    check_ranks,
+    create,
+    new_folder,
+    open_run,
+    resumed_folder,
+)
 from minirlhf.settings import ALGORITHMS
 
 WITHOUT_CRITIC = {                         # what stage 3 is by other algorithms than PPO
@@ -64,7 +74,7 @@ def go_on(run: Run, started: float) -> None:
         if not step.done(run.folder):
             step.run(run)
     tidy(run)
-    show(run)
+    by_the_first(show)(run)
     print(f"\n{time.monotonic() - started:.0f} s.  Everything is in {run.folder}; "
           f"look at {run.folder / 'report.html'}")
 
@@ -88,7 +98,7 @@ def run_stage(name: str, argv: Sequence[str]) -> None:
             stage.run(run)
         tidy(run)
         if name == "evaluate":
-            show(run)
+            by_the_first(show)(run)
     made = [*(product for product in stage.makes if (run.folder / product).exists()),
             *["report.html"] * (name == "evaluate")]
     print(f"written to {run.folder}: {', '.join(made)}")
@@ -146,7 +156,10 @@ def resumable(program: str, argv: Sequence[str]) -> Iterator[str]:
 
     Gives the command that began the run, which is this one but for --resume.
     """
-    command = shlex.join([*program.split(), *(flag for flag in argv if flag != "--resume")])
+    size = ranks().size
+    launcher = ["mpiexec", "-n", str(size)] if size > 1 else []
+    command = shlex.join([*launcher, *program.split(),
+                          *(flag for flag in argv if flag != "--resume")])
     again = f"{command} --resume"
     try:
         yield command
@@ -201,7 +214,9 @@ def continued(name: str, argv: Sequence[str]) -> Iterator[Run]:
         place = in_new_folder(key(name), source, args)
     else:
         if not args.resume:
-            start_stage(origin, stage)
+            check_ranks(origin)
+            wait()                               # all have seen what start_stage may change
+            by_the_first(start_stage)(origin, stage)
         place = partial(resumed_folder, source, args.settings)
     with resumable(program, argv) as command, place(command) as run:
         yield run
@@ -255,6 +270,7 @@ def start_stage(run: Run, stage: pipeline.Step) -> None:
         raise FileExistsError(f"{run.folder} already has {stage.makes[-1]}; "
                               "give --name NEW to run the stage again in a folder of its own")
     run.check()
+    read_peak(run.folder)                        # which coming back to the folder would refuse
     with locked(run.folder):
         run.checkpoint.start_over()
         if stage is pipeline.STAGES["ppo"]:

@@ -15,9 +15,11 @@ import numpy as np
 from minirlhf.arrays import Backend
 from minirlhf.files import read_object, write_json
 from minirlhf.host import openblas, peak_memory
+from minirlhf.parallel import ranks
 
 DECISIVE = ("python", "numpy", "blas", "blas kernel", "blas threads", "processor", "backend",
-            "device")                     # what may change bits
+            "device", "ranks")            # what may change bits
+ONE_RANK = {"ranks": "1"}                 # what goes without saying
 
 
 def environment(backend: Backend) -> dict[str, str]:
@@ -27,11 +29,14 @@ def environment(backend: Backend) -> dict[str, str]:
     if backend.name == "cupy":
         properties = backend.xp.cuda.runtime.getDeviceProperties(0)
         found["device"] = f"{properties['name'].decode()}, CuPy {backend.xp.__version__}"
+    if ranks().started > 1:
+        found["ranks"] = str(ranks().started)
     return found
 
 
 def differences(before: dict, now: dict) -> list[str]:
     """What of the decisive entries has changed, in words."""
+    before, now = ONE_RANK | before, ONE_RANK | now
     return [f"{key} was {before.get(key, 'not there')}, is {now.get(key, 'not there')}"
             for key in DECISIVE if before.get(key) != now.get(key)]
 
@@ -62,8 +67,9 @@ def blas() -> dict[str, str]:
 def record_peak(folder: Path) -> None:
     """Write memory.json: the largest resident size of the processes that have worked on a run.
 
-    It is a file of its own: of all that a run leaves, only this and the part of the report that
-    shows it differ from time to time.  Nothing is written where nobody tells the size.
+    Of several ranks it is the first one's.  It is a file of its own: of all that a run leaves, only
+    this and the part of the report that shows it differ from time to time.  Nothing is written
+    where nobody tells the size.
     """
     known = [size for size in (read_peak(folder), peak_memory()) if size is not None]
     if known:

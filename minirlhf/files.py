@@ -1,7 +1,8 @@
 """Files that are whole or absent: they are written to a temporary name, then renamed.
 
 A reader of a run folder, a second process or a power cut never sees half a file, or half a model.
-Only logs are appended to, a line at a time.
+Only logs are appended to, a line at a time.  Of several ranks (parallel.py) the first writes, and
+what the others would write, which is the same, is not written.
 """
 
 import json
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from minirlhf.dealing import by_the_first
 
 
 @contextmanager
@@ -68,6 +71,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+@by_the_first
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file, or a folder with all its files: `target` appears in one moment, as a whole."""
     if source.is_dir():
@@ -139,6 +143,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(door)
 
 
+@by_the_first
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -161,6 +166,7 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+@by_the_first
 def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
     """Add lines to a log, in one write."""
     with naming(path), open(path, "a", encoding="utf-8") as log:
@@ -206,6 +212,7 @@ def read_jsonl(path: Path, *fields: str) -> list[dict]:
     return rows
 
 
+@by_the_first
 def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     """A safetensors file, marked as holding weights in PyTorch's layout."""
     from safetensors.numpy import save

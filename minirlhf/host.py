@@ -26,17 +26,19 @@ import numpy as np
 
 from minirlhf.arrays import Array, array_module
 
+THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")   # read by OpenBLAS
 BLOCK = 2**16                            # numbers: of float32 256 KiB, a few of which fit an L2
 
 
-def make_ready() -> None:
+def make_ready(sharers: int = 1) -> None:
     """Keep freed memory, and give every core a worker of its own.
 
-    For a program that trains.  It holds for all of the process, where other users of NumPy then
-    find its products on one core.
+    sharers: processes among which the cores are shared; how many threads each is to have may also
+    have been said, OPENBLAS_NUM_THREADS=2.  For a program that trains.  It holds for all of the
+    process, where other users of NumPy then find its products on one core.
     """
     keep_freed_memory()
-    use_cores()
+    use_cores(1 if any(name in os.environ for name in THREADS) else sharers)
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -107,19 +109,23 @@ def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 _workers: ThreadPoolExecutor | None = None
 
 
-def use_cores() -> None:
+def use_cores(sharers: int = 1) -> None:
     """One worker for each core that BLAS would use, and one core for BLAS within each of them.
 
     Matrix products then share the cores by shards, as everything else does; NumPy lets other
     threads run while it computes.  How many cores there are is what BLAS was granted, so that
     OPENBLAS_NUM_THREADS=1 means one.  With another BLAS than the OpenBLAS of NumPy's wheels there
     are no workers: BLAS goes on using the cores, and shards follow each other.
+
+    Of several processes that share the cores each takes its part of them.
     """
     global _workers
     granted, limit = openblas("get_num_threads"), openblas("set_num_threads")
     if granted is None or limit is None or granted() == 1:
         return
-    _workers = ThreadPoolExecutor(granted(), thread_name_prefix="shard")
+    cores = granted() // sharers
+    if cores > 1:
+        _workers = ThreadPoolExecutor(cores, thread_name_prefix="shard")
     limit(1)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from minirlhf import evaluation, pretrained, transformer
 from minirlhf.arrays import to_host
+from minirlhf.dealing import first_says, wait
 from minirlhf.files import append_jsonl, copy_whole, write_jsonl
 from minirlhf.judgement import evaluate, held_out_accuracy
 from minirlhf.optimizer import adamw_state
@@ -117,8 +118,9 @@ def train_reward_model(run: Run) -> None:
 
 def training_groups(run: Run) -> list[reward_model.Group]:
     """The comparisons to learn from, by prompt; collected first if that was not done."""
-    if not (run.place / "preferences.jsonl").exists():
+    if not first_says((run.place / "preferences.jsonl").exists()):
         collect_preferences(run)
+        wait()                                           # until the first has written them
     return reward_model.group_comparisons(
         [row for row in comparisons_so_far(run) if row["split"] == "train"], run.tokenizer,
         run.model.context)
@@ -142,9 +144,9 @@ def fine_tune_with_rl(run: Run) -> None:
     It is watched on validation prompts, and the best policy is kept beside the last.
     """
     config, before = run.config, run.in_round(run.round - 1)
-    sft, reward, further = run.load("sft"), run.load("reward"), run.round > 1
-    begun = before.load("policy") if further and config.iteration.policy_from == "last" else sft
-    reference = before.load("policy") if further and config.iteration.reference == "last" else sft
+    start, reward, further = run.load(config.ppo.start), run.load("reward"), run.round > 1
+    begun = before.load("policy") if further and config.iteration.policy_from == "last" else start
+    reference = before.load("policy") if further and config.iteration.reference == "last" else start
     critic = copy(reward) if config.algorithm == "ppo" else None
     models = Models(policy=copy(begun), value=critic, reward=reward, reference=reference)
     given = dict(seed=config.seed, round=run.round - 1, shards=config.shards)
@@ -219,8 +221,11 @@ class Step(NamedTuple):
     logs: tuple[str, ...] = ()         # its names in metrics.jsonl
 
     def done(self, folder: Path) -> bool:
-        """Whether a run has it behind itself: the last of its results is there, and so whole."""
-        return (folder / self.makes[-1]).exists()
+        """Whether a run has it behind itself: the last of its results is there, and so whole.
+
+        All ranks must ask, and the first one looks.
+        """
+        return first_says((folder / self.makes[-1]).exists())
 
 
 STAGES = {

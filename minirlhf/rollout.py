@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minirlhf.arrays import Array, array_module, to_host
+from minirlhf.dealing import dealt
 from minirlhf.host import in_parallel
 from minirlhf.sampling import Samples, sample
 from minirlhf.tokens import PAD, Tokenizer, pad_left, pad_right, strip, token_logprobs
@@ -99,12 +100,18 @@ def rows_at_once(config: ModelConfig, length: int, most: int = 64) -> int:
 
 def in_pieces(function: Callable[[Array, Array], Array], config: ModelConfig, sequences: Array,
               sequence_mask: Array) -> Array:
-    """function(sequences, sequence_mask) where no gradient is wanted: a few rows at a time, and on
-    every core some."""
+    """function(sequences, sequence_mask) where no gradient is wanted: some rows on each rank, a
+    few at a time, and on every core some."""
     n = rows_at_once(config, sequences.shape[1])
-    return array_module(sequences).concatenate(list(in_parallel(
-        lambda i: function(sequences[i:i + n], sequence_mask[i:i + n]),
-        range(0, len(sequences), n), sequences)))
+
+    def share(own: slice) -> tuple[Array]:
+        tokens, mask = sequences[own], sequence_mask[own]
+        return (array_module(tokens).concatenate(list(in_parallel(
+            lambda i: function(tokens[i:i + n], mask[i:i + n]), range(0, len(tokens), n),
+            tokens))),)
+
+    [found] = dealt(share, len(sequences))
+    return found
 
 
 def measured_logprobs(params, config: ModelConfig, sequences: Array, sequence_mask: Array,
@@ -129,16 +136,22 @@ def score_replies(params, config: ModelConfig, rows: Sequence[Sequence[int]],
                   batch_size: int = 64) -> Array:
     """The scalar head's score of each row of prompt and response tokens, padded on the right.
 
-    (N,), where the parameters are; long lists are scored a batch at a time, on all cores.
+    (N,), where the parameters are; long lists are scored a batch at a time, on all ranks and cores.
     """
     xp = array_module(params["wte"]["weight"])
     n = rows_at_once(config, max(map(len, rows)), batch_size)
 
-    def score(start: int) -> Array:
-        tokens, mask = pad_right(rows[start:start + n], config.pad_id)
+    def score(some: Sequence[Sequence[int]]) -> Array:
+        tokens, mask = pad_right(some, config.pad_id)
         return scores(params, config, xp.asarray(tokens), xp.asarray(mask))
-    return xp.concatenate(list(in_parallel(score, range(0, len(rows), n),
-                                           params["wte"]["weight"])))
+
+    def share(own: slice) -> tuple[Array]:
+        mine = rows[own]
+        return (xp.concatenate(list(in_parallel(
+            score, [mine[i:i + n] for i in range(0, len(mine), n)], params["wte"]["weight"]))),)
+
+    [found] = dealt(share, len(rows))
+    return found
 
 
 def collect(models: Models, config: ModelConfig, prompts: Sequence[Sequence[int]], max_new: int,

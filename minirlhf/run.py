@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from tqdm import tqdm
 from minirlhf import transformer
 from minirlhf.arrays import select_backend
 from minirlhf.checkpoint import Checkpoint
+from minirlhf.dealing import by_the_first, first_says, rows_together, same_everywhere
 from minirlhf.environment import record_peak
 from minirlhf.files import append_jsonl, read_jsonl, replacing_folder, write_json, write_jsonl
+from minirlhf.parallel import alone, ranks
 from minirlhf.parameters import Parameters
 from minirlhf.pretrained import open_base, open_tokenizer
 from minirlhf.rollout import rows_at_once
@@ -126,18 +128,30 @@ class Run:
     # --- models
 
     def has(self, name: str) -> bool:
-        """Whether the run has made this model."""
-        return (self.model_folder(name) / "model.safetensors").exists()
+        """Whether the run has made this model.  (All ranks must ask, and the first one looks.)"""
+        return first_says((self.model_folder(name) / "model.safetensors").exists())
 
     def save(self, name: str, params: Parameters, **reports: dict) -> None:
-        """Write a model's folder, whole or not at all; `reports` go into it as JSON files."""
+        """Write a model's folder, whole or not at all; `reports` go into it as JSON files.
+
+        Raises RuntimeError unless all ranks hold the same parameters.
+        """
+        same_everywhere(f"the parameters of {name}", params.flat)
+        if ranks().rank > 0:
+            return
+        size = replace(self.model, channels=params["wte"]["weight"].shape[1],
+                       layers=len(params["h"]))
         with replacing_folder(self.model_folder(name)) as folder:
-            transformer.save(folder, params, self.model, self.tokenizer)
+            transformer.save(folder, params, size, self.tokenizer)
             for report, content in reports.items():
                 write_json(folder / f"{report}.json", content)
 
     def load(self, name: str) -> Parameters:
         """One of the run's models.
+
+        A reward model that was put there, and so the value model that starts from it, may have a
+        width and a depth of its own.  (That of Ouyang et al. 2022 had 6 billion parameters, and the
+        policy 175.)
 
         Raises FileNotFoundError saying which stage makes it, ValueError if it has another size
         than the run's settings say.
@@ -146,7 +160,9 @@ class Run:
             raise FileNotFoundError(f"{self.place} has no {name}/ model yet; run the stage that "
                                     f"makes it first ({MADE_BY[name]})")
         params, model = transformer.load(self.model_folder(name), backend=self.backend.name)
-        if model != self.model:
+        free = (dict(channels=model.channels, layers=model.layers)
+                if name in ("reward", "value") else {})
+        if model != replace(self.model, **free):
             raise ValueError(f"{self.model_folder(name)} holds a {model}, but the settings of this "
                              f"run want a {self.model}")
         return params
@@ -165,9 +181,8 @@ class Run:
         path = self.folder / "metrics.jsonl"
         log = StepLog(path, part)
         self.checkpoint.restore(part, {**models, "state": state}, log.write)
-        if state["step"] == 0 and path.exists():
-            write_jsonl(path, [row for row in read_jsonl(path, "stage")
-                               if row["stage"] not in (part, watched(part))])
+        if state["step"] == 0:
+            drop_rows(path, part, watched(part))
 
         def look_after(done: int) -> None:
             if look is None:
@@ -179,7 +194,8 @@ class Run:
 
         if state["step"] == 0:
             look_after(0)
-        with (tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5) as bar,
+        with (tqdm(total=steps, initial=state["step"], desc=f"{part:>16}", mininterval=0.5,
+                   disable=ranks().rank > 0) as bar,
               closing(log)):
             for step, row in enumerate(numbers, start=state["step"]):
                 log.add(step, row)
@@ -196,19 +212,25 @@ class Run:
 
         Rows must be what JSON can hold.  Each batch has a generator of its own, and as many items
         as make `BATCH` replies, fewer where memory asks for it; each item takes some `replies`.
+        Several ranks make as many batches at a time, each of them one alone.
         """
         length = self.longest_prompt + self.config.ppo.max_new
         batch_size = max(1, rows_at_once(self.model, length, BATCH) // replies)
-        done = {"batches": 0, "rows": []}
+        here, done = ranks(), {"batches": 0, "rows": []}
         self.checkpoint.restore(part, done)
         starts = range(0, len(items), batch_size)
-        with tqdm(total=len(starts), initial=done["batches"], desc=f"{part:>16}") as bar:
-            for number in range(done["batches"], len(starts)):
-                batch = items[starts[number]:starts[number] + batch_size]
-                done["rows"] += rows_of(batch, rng=self.rng(stage, number))
-                done["batches"] += 1
+        with tqdm(total=len(starts), initial=done["batches"], desc=f"{part:>16}",
+                  disable=here.rank > 0) as bar:
+            for first in range(done["batches"], len(starts), here.size):
+                number, own = first + here.rank, []
+                if number < len(starts):
+                    batch = items[starts[number]:starts[number] + batch_size]
+                    with alone():
+                        own = rows_of(batch, rng=self.rng(stage, number))
+                done["rows"] += rows_together(own)
+                done["batches"] = min(first + here.size, len(starts))
                 self.checkpoint.tick()
-                bar.update()
+                bar.update(done["batches"] - first)
         self.end_part()
         return done["rows"]
 
@@ -216,6 +238,13 @@ class Run:
         """All of a part's work is done: save it, and say what memory the process took for it."""
         self.checkpoint.save()
         record_peak(self.folder)
+
+
+@by_the_first
+def drop_rows(path: Path, *stages: str) -> None:
+    """Take from a log, if it is there, the rows of some stages."""
+    if path.exists():
+        write_jsonl(path, [row for row in read_jsonl(path, "stage") if row["stage"] not in stages])
 
 
 def round_folder(number: int) -> str:

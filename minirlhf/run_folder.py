@@ -3,17 +3,24 @@
 The folder is there, with the run's settings, before any work: whatever happens then, `--resume`
 finds what was begun.  It also records what the run is computed with and the digests of the data
 files it reads, so that coming back with something else is noticed.
+
+Of several ranks the first makes it and comes back to it, and the others go by what it left there.
 """
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import wraps
 from pathlib import Path
 
+import numpy as np
+
 from minirlhf.arrays import NOT_INSTALLED, NUMPY, cupy_problem
+from minirlhf.dealing import same_everywhere, wait
 from minirlhf.environment import differences, environment, read_peak
 from minirlhf.files import (
     flush_folder,
@@ -23,10 +30,62 @@ from minirlhf.files import (
     remove_temporary,
     write_json,
 )
+from minirlhf.parallel import alone, ranks
 from minirlhf.run import Run
 from minirlhf.settings import RunConfig, changes, read_settings
 
 
+def by_all_ranks(opened: Callable) -> Callable:
+    """A way to open a folder, which the first rank goes alone.  The others wait, and then go on.
+
+    Raises RuntimeError, before anything is written, unless all are about the same run.
+    """
+    @contextmanager
+    @wraps(opened)
+    def entered(folder: Path, config: RunConfig, *given, **more) -> Iterator[Run]:
+        here = ranks()
+        if here.size == 1:
+            with opened(folder, config, *given, **more) as run:
+                yield run
+            return
+        run = Run(folder, config)
+        check_ranks(run)
+        note_idle_ranks(config.shards)
+        wait()                                   # nobody writes what another still looks at
+        with ExitStack() as stack:
+            if here.rank == 0:
+                with alone():
+                    run = stack.enter_context(opened(folder, config, *given, **more))
+            wait()                                   # until the folder is open
+            if here.rank > 0:
+                run.checkpoint.read()
+            wait()
+            yield run
+    return entered
+
+
+def check_ranks(run: Run) -> None:
+    """Raise RuntimeError unless all ranks have the same settings, data files and tokenizer.
+
+    Gradients are summed: parameters would stay the same on all, whatever each is trained on.
+    """
+    if ranks().size > 1:
+        for what, found in {"the settings": asdict(run.config),
+                            "the data files": [digest(path) for path in run.source.files()],
+                            "the tokenizer": run.tokenizer.definition()}.items():
+            same_everywhere(what, np.frombuffer(json.dumps(found, default=str).encode(), np.uint8))
+
+
+def note_idle_ranks(shards: int) -> None:
+    """Say, once, that a step has too few parts for all ranks.  (They still share the rollouts.)"""
+    here = ranks()
+    if here.rank == 0 and shards < here.size:
+        print(f"note: this run's steps have {shards} part{'s' * (shards > 1)} (--shards): "
+              f"{here.size - shards} of {here.size} ranks idle in them; a new run may have "
+              f"--shards {here.size}", file=sys.stderr)
+
+
+@by_all_ranks
 @contextmanager
 def new_folder(folder: Path, config: RunConfig, command: str = "",
                fill: Callable[[], None] = lambda: None) -> Iterator[Run]:
@@ -94,6 +153,7 @@ def no_run(folder: Path) -> FileNotFoundError:
                              + f"; there are: {', '.join(known[:20])}" * bool(known))
 
 
+@by_all_ranks
 @contextmanager
 def resumed_folder(folder: Path, config: RunConfig, command: str = "",
                    fill: Callable[[], None] = lambda: None) -> Iterator[Run]:

@@ -5,7 +5,9 @@ asked, and one token is drawn.  Keys and values of earlier tokens are kept, so a
 token's work whatever came before.  Rows that have said <eos> leave the batch when they are half of
 it.
 
-Randomness comes from the host: one uniform number for each row and step, uploaded once.
+Randomness comes from the host: one uniform number for each row and step, uploaded once.  Of several
+ranks each draws those of the whole batch and takes its own rows': whichever rank a prompt is dealt
+to, it meets the same numbers.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minirlhf.arrays import Array, array_module, to_host
+from minirlhf.dealing import dealt
 from minirlhf.ops import select_logprobs
 from minirlhf.tokens import pad_left, position_ids
 from minirlhf.transformer import ModelConfig, attention_bias, language_head, trunk
@@ -119,11 +122,24 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
     settings out of range.
     """
     _check_settings(config, prompts, max_new, temperature, top_k, top_p)
-    xp = array_module(params["wte"]["weight"])
+    xp, dtype = array_module(params["wte"]["weight"]), params["wte"]["weight"].dtype
     tokens, mask = (xp.asarray(a) for a in pad_left(prompts, config.pad_id))         # (B, P)
-    B, P = tokens.shape
-    dtype = params["wte"]["weight"].dtype
+    B = len(prompts)
     uniforms = xp.asarray((1 - rng.random((max_new, B))).astype(dtype))              # in (0, 1]
+    *arrays, steps = dealt(lambda rows: _continue(
+        params, config, tokens[rows], mask[rows], uniforms[:, rows], temperature, top_k, top_p), B)
+    return Samples(*(array[:, :steps.max()] for array in arrays))
+
+
+def _continue(params, config: ModelConfig, tokens: Array, mask: Array, uniforms: Array,
+              temperature: float, top_k: int, top_p: float) -> tuple[Array, ...]:
+    """tokens, mask and log-probs (B, max_new) of a batch, and on the host the steps it took (B,).
+
+    tokens, mask (B, P): the prompts, padded on the left.  uniforms (max_new, B): what each row
+    draws its tokens by.
+    """
+    xp, (B, P), (max_new, _) = array_module(tokens), tokens.shape, uniforms.shape
+    dtype = uniforms.dtype
     cache = KeyValueCache(config, mask, P + max_new, dtype)
     new_tokens = xp.full((B, max_new), config.pad_id or 0, dtype=tokens.dtype)
     new_mask = xp.zeros((B, max_new), dtype=bool)
@@ -153,7 +169,7 @@ def sample(params, config: ModelConfig, prompts: Sequence[Sequence[int]], max_ne
             tokens, positions, running = tokens[kept], positions[kept], running[kept]
             uniforms = uniforms[:, kept]
             cache.keep(kept)
-    return Samples(new_tokens[:, :t + 1], new_mask[:, :t + 1], logprobs[:, :t + 1])
+    return new_tokens, new_mask, logprobs, np.full(B, t + 1)
 
 
 def _check_settings(config, prompts, max_new, temperature, top_k, top_p) -> None:

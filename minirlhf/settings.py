@@ -127,7 +127,8 @@ class RunConfig:
     docs/gpu.md); or auto: cupy where it can compute, else numpy, saying what is missing"""
     shards: int = 2
     """parts in which an optimizer step is computed, on a CPU each on a core of its own: give as
-    many as there are cores, on a GPU 1; equal bits want equal shards, since sums depend on them"""
+    many as there are cores, on a GPU 1, of several processes (mpiexec) a part or more for each;
+    equal bits want equal shards, since sums depend on them"""
     algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
     """how the policy is trained in stage 3: ppo with a value model; grpo and rloo compare several
     responses to a prompt instead, with three models in memory"""

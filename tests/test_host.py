@@ -179,6 +179,18 @@ def test_one_core_for_blas_is_one_core_for_all():
     assert printed_by(CORES, OPENBLAS_NUM_THREADS="1") == ["None", "1"] * 2
 
 
+@pytest.mark.parametrize("cores, sharers, each", [
+    (8, 1, 8), (8, 4, 2), (5, 2, 2), (2, 2, None), (2, 3, None), (1, 1, None)])
+def test_processes_that_share_the_cores_take_a_part_each(cores, sharers, each, monkeypatch):
+    limits = []
+    monkeypatch.setattr(host, "_workers", None)
+    monkeypatch.setattr(host, "openblas", {"get_num_threads": lambda: cores,
+                                           "set_num_threads": limits.append}.get)
+    host.use_cores(sharers)
+    assert (host._workers and host._workers._max_workers) == each
+    assert limits == [1] * (cores > 1)
+
+
 @pytest.mark.skipif((os.cpu_count() or 1) < 2 or "openblas" not in str(
     np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("name", "")),
     reason="wants two cores and OpenBLAS")

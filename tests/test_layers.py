@@ -13,8 +13,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "minirlhf"
 
 ROWS = [                                            # from the machine up to the doors
-    ["arrays", "files"],
-    ["host"],
+    ["arrays"],
+    ["parallel"],
+    ["dealing"],
+    ["files", "host"],
     ["environment"],
     ["parameters"],
     ["checkpoint"],
@@ -58,6 +60,7 @@ ROWS = [                                            # from the machine up to the
     ["chat_text"],
     ["chat"],
     ["commands"],
+    ["sweeping"],
     ["cli"],
     ["__main__"],
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from math import isfinite
 
@@ -417,21 +418,23 @@ def test_every_stage_is_given_the_seed_of_the_run(tmp_path, monkeypatch):
     assert (seeds["grpo"], seeds["rloo"]) == (8, 8)
 
 
-def test_rl_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(run, tmp_path,
+@pytest.mark.parametrize("start", ["sft", "base"])
+def test_rl_starts_from_the_sft_and_the_reward_model_and_keeps_a_copy_of_each(start, run, tmp_path,
                                                                               monkeypatch):
     """Four models that share no memory: a reference that moved with the policy hides the KL."""
     seen = []
 
     def record(models, *args, **more):
         seen.append(models)
-        names = ("sft", "reward", "reward", "sft")
+        names = (start, "reward", "reward", start)
         for params, name in zip(models, names, strict=True):
             assert (params.flat == run.load(name).flat).all()
         yield from ()
 
     monkeypatch.setattr(ppo, "train", record)
     monkeypatch.setattr(Run, "save", lambda *_, **more: None)
-    pipeline.fine_tune_with_rl(copied(run, tmp_path))
+    pipeline.fine_tune_with_rl(copied(run, tmp_path, replace(
+        run.config, ppo=replace(run.config.ppo, start=start))))
     (models,) = seen
     for i, one in enumerate(models):
         for other in models[i + 1:]:
@@ -538,6 +541,23 @@ def test_a_model_of_another_size_is_refused(run):
     other = Run(run.folder, replace(run.config, model=replace(TINY.model, heads=1)))
     with pytest.raises(ValueError, match="heads=2.* want .*heads=1"):
         other.load("base")
+
+
+def test_a_reward_model_of_another_width_and_depth_scores_for_a_policy(run, tmp_path):
+    """It and the value model have its size, the policy has the run's; nothing else may differ."""
+    small = whole(tmp_path / "small", replace(
+        run.config, model=replace(TINY.model, channels=4, layers=2)))
+    other = copied(run, tmp_path)
+    shutil.copytree(small.folder / "reward", other.folder / "reward", dirs_exist_ok=True)
+    for name in ("value", "policy-best", "policy"):
+        shutil.rmtree(other.folder / name)
+    pipeline.fine_tune_with_rl(other)
+    sizes = {name: (params["wte"]["weight"].shape[1], len(params["h"]))
+             for name in ("reward", "value", "policy") for params in [other.load(name)]}
+    assert sizes == {"reward": (4, 2), "value": (4, 2), "policy": (8, 1)}
+    shutil.copytree(small.folder / "sft", other.folder / "sft", dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="channels=4.* want .*channels=8"):
+        other.load("sft")
 
 
 def test_a_number_that_is_not_finite_stops_the_run_by_stage_and_step(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ TINY = """--backend numpy --model.channels 8 --model.heads 2 --model.layers 1
     --ppo.batch-size 8 --ppo.minibatches 2 --ppo.max-new 8""".split()
 # these take none of a run's flags
 NOT_A_RUN = {"one_ppo_step", "measure", "compare", "interrupt", "make_traces", "make_vectors",
-             "mistakes", "conventions", "tell_apart", "systems", "benchmark"}
+             "mistakes", "conventions", "tell_apart", "systems", "benchmark", "scale"}
 PRINTED = {
     "benchmark": ["# Performance", "GFLOP/s", "| minute | 4 | ", "PyTorch", "| **all** | "],
     "compare": ["# Compared", "gold − PPO's", "Two rounds against one", "Without the KL penalty"],
@@ -32,6 +32,7 @@ PRINTED = {
     "ppo": ["four models in memory", "explained variance", "  SFT  ", "  PPO  "],
     "reward_model": ["comparisons", "P(first is preferred) = ", "held-out accuracy"],
     "systems": ["trl-1.9.2", "pip install torch==2.13.0 trl==1.9.2", "systems/verl_ppo.py"],
+    "scale": ["# Scale", "| pretraining | ", "| rollout | ", "## On paper", "do not fit"],
     "sft": ["demonstrations, for example", "nats a response token", "  base  ", "  SFT   "],
     "tell_apart": ["# Every preset, identified", "| 2 | trl-ppo |"],
 }

@@ -194,13 +194,20 @@ def test_the_clip_fraction_by_hand(backend, monkeypatch):
 # --- the adaptive β ------------------------------------------------------------------------------
 
 def test_without_a_target_beta_stays_whatever_the_kl():
-    assert [next_beta(0.2, kl, PPOConfig()) for kl in (0.0, 5.0, 1e6)] == [0.2] * 3
+    assert [next_beta(0.2, kl, 9, PPOConfig()) for kl in (0.0, 5.0, 1e6)] == [0.2] * 3
 
 
 @pytest.mark.parametrize("kl", [0.0, 1.9, 2.1, 9.0])
 def test_with_a_target_the_controller_counts_the_replies_of_the_rollout(kl):
     config = PPOConfig(batch_size=32, target_kl=2.0, kl_horizon=100)
-    assert next_beta(0.3, kl, config) == adaptive_beta(0.3, kl, 2.0, 100, 32) != 0.3
+    assert next_beta(0.3, kl, 9, config) == adaptive_beta(0.3, kl, 2.0, 100, 32) != 0.3
+
+
+@pytest.mark.parametrize("target", [None, 2.0])
+def test_a_penalty_that_is_switched_off_counts_for_so_many_steps_and_no_more(target):
+    config = PPOConfig(penalty_steps=3, target_kl=target)
+    betas = [next_beta(0.2, 5.0, done, config) for done in (1, 2, 3, 4)]
+    assert min(betas[:2]) > 0 and betas[2:] == [0.0, 0.0]
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -226,6 +233,8 @@ def test_settings_that_are_not_positive_are_refused_by_name(setting, number):
     ({"gamma": 1.1}, "gamma and lam"), ({"gamma": -0.1}, "gamma and lam"),
     ({"lam": 1.1}, "gamma and lam"), ({"lam": -0.1}, "gamma and lam"),
     ({"target_kl": 0.0}, "target_kl must be positive"),
+    ({"penalty_steps": 0}, "penalty_steps must be at least 1, got 0"),
+    ({"start": "policy"}, "start must be sft or base, got 'policy'"),
     ({"target_kl": -1.0}, "target_kl must be positive")])
 def test_impossible_settings_are_refused_by_name(settings, message):
     with pytest.raises(ValueError, match=message):

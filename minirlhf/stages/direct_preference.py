@@ -16,7 +16,6 @@ import numpy as np
 
 from minirlhf.arrays import Array, array_module
 from minirlhf.dpo import dpo_loss
-from minirlhf.host import in_parallel
 from minirlhf.ops import embedding, reshape, sum, where
 from minirlhf.optimizer import adamw_state, cosine_schedule
 from minirlhf.parameters import Parameters
@@ -98,15 +97,18 @@ def train(params: Parameters, reference: Parameters, model: ModelConfig, groups:
     state = adamw_state(params) if state is None else state
     order = batches(len(groups), config.batch_size, seed=seed, stage=Stage.DPO)
     start = state["step"]
-    for step, rows in enumerate(islice(order, start, config.steps), start):
-        def prepared(part: np.ndarray, rows=rows) -> tuple:
-            *arrays, pairs = collate_responses([groups[i] for i in rows[part]], model.pad_id)
-            arrays = [xp.asarray(a) for a in arrays]
-            return (model, *arrays, reply_logprobs(reference, model, *arrays),
-                    {n: xp.asarray(pair) for n, pair in pairs.items()}, len(rows), config.beta)
 
-        parts = list(in_parallel(prepared, shards_of([groups[i].tokens for i in rows], shards),
-                                 params.flat))
+    def loss_of(params, tokens, mask, response_mask, pairs, prompts):
+        """`preference_loss` of a part, with what the reference says of its replies."""
+        arrays = tokens, mask, response_mask
+        return preference_loss(params, model, *arrays, reply_logprobs(reference, model, *arrays),
+                               pairs, prompts, config.beta)
+
+    for step, rows in enumerate(islice(order, start, config.steps), start):
+        parts = [collate_responses([groups[i] for i in rows[part]], model.pad_id)
+                 for part in shards_of([groups[i].tokens for i in rows], shards)]
         lr = cosine_schedule(step, config.steps, config.lr, config.warmup)
-        loss, norm = update(preference_loss, params, state, lr, config.max_grad_norm, parts)
+        loss, norm = update(loss_of, params, state, lr, config.max_grad_norm, [
+            (*map(xp.asarray, arrays), {n: xp.asarray(p) for n, p in pairs.items()}, len(rows))
+            for *arrays, pairs in parts])
         yield {"loss": loss, "grad_norm": norm, "lr": lr}

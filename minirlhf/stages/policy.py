@@ -10,7 +10,7 @@ expected a response was, its advantage, is where the methods differ, each in a f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,12 @@ class PPOConfig:
     """if given, β is adapted to hold the summed KL a reply near this many nats"""
     kl_horizon: int = 10_000
     """responses over which the adaptive β reacts; smaller is quicker"""
+    penalty_steps: int | None = None
+    """if given, steps after which the KL penalty is switched off; the article asks to keep it alive
+    throughout training, and this is to see why"""
+    start: Literal["sft", "base"] = "sft"
+    """the model that training starts from, and that the KL penalty measures from; base skips the
+    SFT model, the first of the article's mistakes"""
     max_grad_norm: float = 1.0
     """gradients are scaled down to this norm"""
 
@@ -76,6 +82,11 @@ class PPOConfig:
                              "bonus for leaving the SFT model, and no infinity can be learned from")
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma and lam must lie in [0, 1], got {self.gamma}, {self.lam}")
+        if self.penalty_steps is not None and self.penalty_steps < 1:
+            raise ValueError(f"penalty_steps must be at least 1, got {self.penalty_steps}; no "
+                             "penalty at any step is beta 0")
+        if self.start not in ("sft", "base"):
+            raise ValueError(f"start must be sft or base, got {self.start!r}")
         if self.target_kl is not None and not self.target_kl > 0:
             raise ValueError(f"target_kl must be positive, got {self.target_kl}")
         if self.target_kl is not None and self.beta == 0:
@@ -125,8 +136,11 @@ def minibatches(rollout: Rollout, lengths: np.ndarray, config: PPOConfig,
                sum(int(lengths[part].sum()) for part in own))
 
 
-def next_beta(beta: float, kl: float, config: PPOConfig) -> float:
-    """β of the next step: the same, or nearer to what holds the KL at its target."""
+def next_beta(beta: float, kl: float, done: int, config: PPOConfig) -> float:
+    """β after so many steps: the same, or nearer to what holds the KL at its target; 0 when the
+    penalty is switched off."""
+    if config.penalty_steps is not None and done >= config.penalty_steps:
+        return 0.0
     if config.target_kl is None:
         return beta
     return adaptive_beta(beta, kl, config.target_kl, config.kl_horizon, config.batch_size)

@@ -94,8 +94,8 @@ def train(models: Models, model: ModelConfig,
             **update_numbers(updates, ("policy", "value")),
             "explained_variance": explained_variance(rollout, returns, tokens),
             "clip_fraction": clip_fraction(models.policy, model, rollout, config)}])
-        state["beta"] = next_beta(beta, numbers["kl"], config)
         state["step"] += 1
+        state["beta"] = next_beta(beta, numbers["kl"], state["step"], config)
         yield numbers
 
 

@@ -1,15 +1,20 @@
 """What all stages share: one optimizer step, and one random generator for each step."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from enum import IntEnum
 
 import numpy as np
 
-from minirlhf.arrays import Array
+from minirlhf.arrays import Array, array_module, to_host
 from minirlhf.autograd import value_and_grad
+from minirlhf.dealing import same_everywhere
 from minirlhf.host import in_parallel
 from minirlhf.optimizer import adamw_step, clip_by_global_norm
-from minirlhf.parameters import Parameters, buffers
+from minirlhf.parallel import ranks
+from minirlhf.parameters import Parameters, buffers, zeros_like
+
+CHECKED_EVERY = 50              # optimizer steps after which ranks compare their parameters
 
 
 class Stage(IntEnum):
@@ -47,17 +52,42 @@ def loss_and_gradient(loss: Callable, params: Parameters,
 
     Each part is computed on a core of its own, if there are so many (host.py).  The sums are taken
     in the order of the parts: how many there are decides their last bits, the cores do not.
+
+    Of several ranks each computes the parts whose turn is its own, and gets the sum of all ranks'.
     """
     if not parts:
         raise ValueError("a step wants at least one part of a batch, got none")
+    here = ranks()
     differentiate = value_and_grad(loss)
-    done = in_parallel(lambda part: differentiate(params, *part), parts, params.flat)
-    value, grads = next(done)
+    done = in_parallel(lambda part: differentiate(params, *part), parts[here.rank::here.size],
+                       params.flat)
+    value, grads = next(done) if here.rank < len(parts) else (0.0, zeros_like(params))
     for more, more_grads in done:
         value = value + more
         for g, more_g in buffers(grads, more_grads):
             g += more_g
-    return value, grads
+    return (value, grads) if here.size == 1 else summed(value, grads)
+
+
+def summed(value: Array, grads: Parameters) -> tuple[Array, Parameters]:
+    """Σ over the ranks of their losses, and of their gradients in place, each as one vector."""
+    total = array_module(grads.flat).asarray(value, grads.flat.dtype).reshape(1)
+    ranks().all_sum(grads.flat)
+    ranks().all_sum(total)
+    return total[0], grads
+
+
+def contents(x) -> Iterator[bytes]:
+    """The bits of whatever a batch holds: arrays and numbers, in tuples, dicts and dataclasses."""
+    if is_dataclass(x):
+        x = [getattr(x, field.name) for field in fields(x)]
+    elif isinstance(x, dict):
+        x = [*x, *x.values()]
+    if isinstance(x, list | tuple):
+        for one in x:
+            yield from contents(one)
+    else:
+        yield to_host(x).tobytes() if hasattr(x, "dtype") else repr(x).encode()
 
 
 def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_norm: float,
@@ -65,8 +95,12 @@ def update(loss: Callable, params: Parameters, state: dict, lr: float, max_grad_
     """One optimizer step on Σ loss(params, *part), in place.  Returns the loss and gradient norm.
 
     A step θ ← θ − η·∇L, refined by AdamW (optimizer.py), without weight decay: the models
-    are small and briefly trained.
+    are small and briefly trained.  Every rank takes the same step; now and then they make sure that
+    it starts from the same parameters and batch, and raise RuntimeError if not.
     """
+    if ranks().size > 1 and state["step"] % CHECKED_EVERY == 0:
+        same_everywhere("the parameters", params.flat)
+        same_everywhere("the batch", np.frombuffer(b"".join(contents(parts)), np.uint8))
     value, grads = loss_and_gradient(loss, params, parts)
     grads, norm = clip_by_global_norm(grads, max_grad_norm)
     adamw_step(params, grads, state, lr, weight_decay=0.0)

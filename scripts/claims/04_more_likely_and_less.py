@@ -20,7 +20,9 @@ CLAIM = Claim(
             "gold, from 0, the worst, to 1, the best, equals sharing a rank; and its mean over the "
             "best and over the worst. On test prompts nothing was trained. Prompts whose replies "
             "are all worth the same are left out, and of a training prompt the first time that it "
-            "was asked is taken.",
+            "was asked is taken. Replies that were sampled from one model lose on average whatever "
+            "another has learned (their mean loss is a KL), so beside it stands how the best's "
+            "share of the probability of all that were compared has changed.",
     runs={"policy": Wanted("policy")},
     effects=(
         Effect("slope", "gain of the best over the worst, by the slope (nats)",
@@ -28,7 +30,9 @@ CLAIM = Claim(
         Effect("best", "gain of the best (nats)", lambda m: m["best"], smallest=0.0),
         Effect("worst", "loss of the worst (nats)", lambda m: -m["worst"], smallest=0.0),
         Effect("by score", "the same slope over the rank by the reward model",
-               lambda m: m["slope by score"])))
+               lambda m: m["slope by score"]),
+        Effect("share", "the best's share of the probability of the compared, after − before",
+               lambda m: m["share"])))
 
 
 def ranks(values) -> np.ndarray:
@@ -45,10 +49,17 @@ def slope(x, y) -> float:
     return float(x @ y / (x @ x)) if x.any() else 0.0
 
 
+def share(logprobs, best) -> float:
+    """Of some replies' probability, the share of the best."""
+    p = np.exp(logprobs - logprobs.max())
+    return float(p[best].sum() / p.sum())
+
+
 def measure(runs, split):
-    columns = {"slope": {}, "best": {}, "worst": {}, "slope by score": {}}
+    columns = {"slope": {}, "best": {}, "worst": {}, "slope by score": {}, "share": {}}
     rows = runs["policy"].compared(split)
-    gain = runs["policy"].logprobs("policy", rows) - runs["policy"].logprobs("sft", rows)
+    before, after = (runs["policy"].logprobs(model, rows) for model in ("sft", "policy"))
+    gain = after - before
     gold, score = (np.array([row[key] for row in rows]) for key in ("gold", "score"))
     for prompt in by_prompt(rows, "gold"):
         here = np.array([row["prompt"] == prompt for row in rows])
@@ -58,6 +69,8 @@ def measure(runs, split):
             columns["best"][prompt] = float(moved[rank == rank.max()].mean())
             columns["worst"][prompt] = float(moved[rank == rank.min()].mean())
             columns["slope by score"][prompt] = slope(ranks(score[here]), moved)
+            columns["share"][prompt] = (share(after[here], rank == rank.max())
+                                        - share(before[here], rank == rank.max()))
     return columns
 
 

@@ -8,7 +8,7 @@ learning, gold(d) − gold(0) = d·(a − b·log d), fitted to the six policies 
 """
 
 import numpy as np
-from experiment import Claim, Effect, Wanted, by_prompt, main
+from experiment import Claim, Effect, Wanted, by_prompt, main, side_by_side
 
 BETAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.5)
 
@@ -59,6 +59,13 @@ def measure(runs, split):
         rows = runs[f"beta {beta}"].replies("policy", split)
         columns |= {f"{key} {beta}": by_prompt(rows, key) for key in ("gold", "score", "kl")}
     return columns
+
+
+def examples(runs):
+    return side_by_side({"SFT": runs["beta 0.0"].replies("sft", "test"),
+                         "β = 0.2": runs["beta 0.2"].replies("policy", "test"),
+                         "β = 0": runs["beta 0.0"].replies("policy", "test")},
+                        falls=("SFT", "β = 0"))
 
 
 def draw(axes, result):

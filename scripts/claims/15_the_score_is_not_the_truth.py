@@ -4,7 +4,7 @@
 """
 
 import numpy as np
-from experiment import Claim, Effect, Wanted, by_prompt, main
+from experiment import Claim, Effect, Wanted, by_prompt, main, side_by_side
 
 CLAIM = Claim(
     title="The reward score is not the truth",
@@ -29,6 +29,14 @@ def measure(runs, split):
         rows = runs["no-kl"].replies(model, split)
         columns |= {f"{title} {key}": by_prompt(rows, key) for key in ("score", "gold")}
     return columns
+
+
+def examples(runs):
+    run = runs["no-kl"]
+    return side_by_side({"SFT": run.replies("sft", "test"),
+                         "at the peak": run.replies("policy-best", "test"),
+                         "at the end": run.replies("policy", "test")},
+                        falls=("at the peak", "at the end"))
 
 
 def series(runs):

@@ -8,6 +8,8 @@ A claim of the article becomes an experiment by a file `NN_name.py` that holds
                         the same prompts
     series(runs) -> {name: [numbers]}
                         if it likes: numbers along a run, for the figure
+    examples(runs) -> [{"prompt", "replies": [{"by", "reply", "score", "gold"}, …]}, …]
+                        if it likes: what models said to a prompt, side by side (of the first seed)
     draw(axes, result)  if it likes: a panel of the figure beside the effects
 
 Statement and rule are there before any number is: what decides is fixed by `Claim.effects`.
@@ -16,24 +18,18 @@ Statement and rule are there before any number is: what decides is fixed by `Cla
 import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from minirlhf.sweeping.store import Wanted
+
 FOLDER = Path(__file__).parent.parent                    # scripts/claims
 NAME = re.compile(r"(\d\d)_(\w+)\.py")
 
 Means = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A kind of run: how far it goes, and the settings in which it is not the default run."""
-
-    stage: str                           # "base", "sft", "reward", "dpo", "policy", "rounds"
-    changed: Mapping[str, object] = field(default_factory=dict)          # {"ppo.beta": 0.0}
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class Claim:
     prediction   what is expected here if it is true
     measure      what is measured, and on what
     runs         {name in `measure`: kind of run}; each is made once for all claims that want it
+    known        what was known of the numbers when prediction and rule were written
     """
 
     title: str
@@ -70,6 +67,7 @@ class Claim:
     measure: str
     runs: Mapping[str, Wanted]
     effects: Sequence[Effect]
+    known: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,25 @@ def experiments(which: Sequence[str] = (), folder: Path = FOLDER) -> list[Experi
     if unknown:
         raise ValueError(f"there is no claim {unknown[0]}; there are {', '.join(found)}")
     return [read(found[number]) for number in sorted(set(wanted))]
+
+
+def side_by_side(speakers: Mapping[str, Sequence[dict]], *, falls: tuple[str, str],
+                 n: int = 4) -> list[dict]:
+    """What several models said to the same prompts, where two of them are furthest apart.
+
+    speakers: {what they are called: their rows, to the same prompts in the same order}.  falls: two
+    of them; the prompts shown, no text twice, are those where the second's score rises most above
+    the first's while its gold falls: the largest Δscore − Δgold.
+    """
+    before, after = (speakers[name] for name in falls)
+    apart = sorted(range(len(before)), key=lambda i: (
+        after[i]["gold"] - before[i]["gold"] - after[i]["score"] + before[i]["score"]))
+    shown: dict[str, int] = {}
+    for i in apart:
+        shown.setdefault(before[i]["prompt"], i)
+    return [{"prompt": prompt, "replies": [
+        {"by": name, **{key: rows[i][key] for key in ("reply", "score", "gold")}}
+        for name, rows in speakers.items()]} for prompt, i in list(shown.items())[:n]]
 
 
 def by_prompt(rows: Sequence[dict], number: str | Callable[[dict], float]) -> dict[str, float]:

@@ -3,21 +3,21 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 from tqdm import tqdm
 
-from experiment import figures, measuring, pages
+from experiment import figures, gallery, measuring, pages
 from experiment.claim import FOLDER, NAME, Experiment, experiments
 from experiment.results import result
 from experiment.statistics import DRAWS
-from experiment.store import Store
-from experiment.workers import processes
-from minirlhf import cli
+from minirlhf import claims_command, cli
 from minirlhf.files import read_object, write_json, write_text
+from minirlhf.sweeping.cluster import computing
+from minirlhf.sweeping.store import Job, Store, do
 
 ROOT = FOLDER.parent.parent
 DOCS, CACHE = ROOT / "docs" / "claims", ROOT / "runs" / "claims"
@@ -31,11 +31,14 @@ def main(path: str) -> None:
 
 
 def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = None,
-        cache: Path | None = None, output: Path = DOCS, only_pages: bool = False) -> None:
+        cache: Path | None = None, output: Path = DOCS, only_pages: bool = False,
+        scheduler: str | None = None) -> None:
     """The claims with these numbers; all, if none is named.
 
     cache    where runs are kept, and found again
-    output   where results lie; a quick run's lie in a temporary folder instead
+    output   where results lie; those of a quick run, or of fewer seeds than usual, lie in a
+             temporary folder instead
+    scheduler  address of a Dask scheduler whose workers compute, instead of this machine
     Raises ValueError for what cannot be run, before anything is.
     """
     chosen, seeds = experiments(which), seeds or (QUICK_SEEDS if quick else SEEDS)
@@ -45,50 +48,71 @@ def run(which: Sequence[str] = (), *, quick: bool = False, seeds: int | None = N
         again(chosen, output)
         return
     figures.require()
-    with places(quick, cache, output) as (cache, output), processes() as submit:
+    with (places(quick, seeds < SEEDS, cache, output) as (cache, output),
+          computing(scheduler, cache) as (submit, room)):
         store = Store(cache, quick)
-        for experiment in chosen:
-            try:
-                found = conduct(experiment, range(seeds), store, submit,
-                                QUICK_DRAWS if quick else DRAWS)
-            except KeyboardInterrupt as interruption:
-                interruption.add_note("the same command goes on where it was")
-                raise
-            write(experiment, found, output)
-            print(told(experiment, found), flush=True)
+        try:
+            conduct(chosen, range(seeds), store, submit, QUICK_DRAWS if quick else DRAWS, output,
+                    room)
+        except KeyboardInterrupt as interruption:
+            interruption.add_note("the same command goes on where it was")
+            raise
         write_index(output)
         print(f"written to {output}")
 
 
 @contextmanager
-def places(quick: bool, cache: Path | None, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Where runs are kept and where results are written.  A quick run leaves its pages to be looked
-    at, and keeps no runs unless it is told where."""
-    if not quick:
+def places(quick: bool, few: bool, cache: Path | None,
+           output: Path) -> Iterator[tuple[Path, Path]]:
+    """Where runs are kept and where results are written.  What is quick or has few seeds leaves
+    its pages elsewhere, to be looked at; what is quick keeps no runs unless it is told where."""
+    if not (quick or few):
         yield cache or CACHE, output
         return
     folder = Path(mkdtemp(prefix="minirlhf-claims-"))
     try:
-        yield cache or folder / "runs", folder
+        yield cache or (folder / "runs" if quick else CACHE), folder
     finally:
         shutil.rmtree(folder / "runs", ignore_errors=True)
 
 
-def conduct(experiment: Experiment, seeds: Sequence[int], store: Store,
-            submit: Callable[..., Future], draws: int) -> dict:
-    """An experiment from its runs to its result; what is in the store is not done again."""
-    wanted = experiment.claim.runs
-    missing = store.missing([(run, seed) for run in wanted.values() for seed in seeds])
-    with tqdm(total=len(missing), desc=f"{experiment.number} runs", mininterval=0.5) as bar:
-        store.make(missing, submit, lambda name: bar.update())
-    folders = [{name: store.run(run, seed) for name, run in wanted.items()} for seed in seeds]
-    with tqdm(total=len(folders), desc=f"{experiment.number} seeds", mininterval=0.5) as bar:
-        for future in as_completed([submit(measuring.measure, experiment.path, runs)
-                                    for runs in folders]):
-            future.result()
+def conduct(chosen: Sequence[Experiment], seeds: Sequence[int], store: Store,
+            submit: Callable[..., Future], draws: int, output: Path, room: int) -> None:
+    """The experiments from their runs to their pages, each as soon as all its numbers are there;
+    what is in the store is not done again."""
+    jobs: dict[str, Job] = {}                              # claim by claim
+    left = {experiment.name: len(seeds) for experiment in chosen}
+    for experiment in chosen:
+        for seed in seeds:
+            runs = folders(experiment, seed, store)
+            jobs |= store.missing((run, seed) for run in experiment.claim.runs.values())
+            name = f"{experiment.name}/{seed}"
+            jobs[name] = Job(name, tuple(run.name for run in runs.values()), claims_command.measure,
+                             (experiment.path, runs))
+    with tqdm(total=len(jobs), desc="claims", mininterval=0.5) as bar:
+        def told_of(name: str) -> None:
             bar.update()
-    return result(experiment, seeds, [measuring.measured(experiment, runs) for runs in folders],
-                  store, draws)
+            for experiment in chosen:
+                if name.startswith(f"{experiment.name}/"):
+                    left[experiment.name] -= 1
+                    if not left[experiment.name]:
+                        bar.write(finish(experiment, seeds, store, draws, output))
+
+        do(jobs, submit, told_of, room)
+
+
+def folders(experiment: Experiment, seed: int, store: Store) -> dict[str, Path]:
+    """The runs of one seed."""
+    return {name: store.run(run, seed) for name, run in experiment.claim.runs.items()}
+
+
+def finish(experiment: Experiment, seeds: Sequence[int], store: Store, draws: int,
+           output: Path) -> str:
+    """Decide, and write the pages of a claim that has been measured; the result in a line."""
+    numbers = [measuring.measured(experiment, folders(experiment, seed, store)) for seed in seeds]
+    found = result(experiment, seeds, numbers, store, draws)
+    write(experiment, found, output)
+    return told(experiment, found)
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -102,8 +126,9 @@ def write(experiment: Experiment, found: dict, output: Path) -> None:
 
 
 def write_index(output: Path) -> None:
-    """The table of all claims there are."""
+    """All claims there are, in a table and on one page to be looked at."""
     write_text(output / "README.md", pages.index(experiments(), output))
+    write_text(output / "index.html", gallery.gallery(experiments(), output))
 
 
 def again(chosen: Sequence[Experiment], output: Path) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiment.claim import Experiment
+from experiment.afterwards import explanations
+from experiment.claim import Claim, Experiment
 from experiment.statistics import VERDICTS, by_chance, decide
 from minirlhf.files import read_object
 
@@ -43,7 +44,7 @@ So [the article](../map.md). {claim.question}
 {claim.prediction}
 
 {rule(result)} Prediction and rule were written down before the numbers, in \
-`scripts/claims/{experiment.path.name}`.
+`scripts/claims/{experiment.path.name}`.{known(claim)}
 
 ## How it was measured
 
@@ -57,7 +58,18 @@ ends with has the digest `{result['sources'][:12]}`. Made by `minirlhf claims {r
 
 ## What surprised
 
-{surprises(result)}"""
+{surprises(result)}{afterwards(result)}"""
+
+
+def afterwards(result: dict) -> str:
+    """What people make of it, if anybody has written it down."""
+    text = explanations().get(result["claim"], "")
+    return f"\n## What we make of it\n\nWritten after the numbers.\n\n{text}\n" if text else ""
+
+
+def known(claim: Claim) -> str:
+    """What was no longer unknown when the rule was written."""
+    return f" Known by then: {claim.known}." if claim.known else ""
 
 
 def alt(result: dict) -> str:
@@ -97,12 +109,22 @@ def rule(result: dict) -> str:
 def runs(result: dict) -> str:
     lines = ["| run | goes to | in place of the default |", "|---|---|---|"]
     for name, run in result["runs"].items():
-        changed = ", ".join(f"{key} = {value}" for key, value in run["changed"].items())
-        lines.append(f"| {name} | {run['stage']} | {changed or 'nothing'} |")
+        lines.append(f"| {name} | {run['stage']} | {changes(run)} |")
     return "\n".join(lines) + "\n"
 
 
+def changes(run: dict) -> str:
+    """In what a run is not the default run."""
+    changed, judge = (", ".join(f"{key} = {value}" for key, value in (settings or {}).items())
+                      for settings in (run["changed"], run.get("judge")))
+    told = changed or "nothing"
+    return f"{told}, but the reward model of a run with {judge}" if judge else told
+
+
 def prompts(result: dict) -> str:
+    """How many there were to be drawn again."""
+    if max(map(max, result["prompts"].values())) == 1:
+        return "none, but one number a seed"
     told = []
     for split, counts in result["prompts"].items():
         few, many = min(counts), max(counts)
@@ -149,8 +171,7 @@ def surprising(result: dict) -> Iterator[str]:
 
 def index(experiments: Sequence[Experiment], folder: Path) -> str:
     """The table of all claims, from the results that lie in a folder."""
-    results = {one.number: read_object(folder / f"{one.name}.json") for one in experiments
-               if (folder / f"{one.name}.json").exists()}
+    results = results_in(folder, experiments)
     lines = ["| | claim | verdict | effect | 95 % interval | smallest of interest | seeds |",
              "|---" * 7 + "|", *(line(one, results.get(one.number)) for one in experiments)]
     return f"""\
@@ -163,6 +184,9 @@ prediction and rule are fixed in a file of `scripts/claims/` before it is run. W
     minirlhf claims                 # all of them; minirlhf claims 01 15: these; --quick: as a test
     minirlhf claims --pages         # nothing is measured: the pages of these results again
 
+This is the table; [index.html](index.html) is all of it on one page, with the figures and what the
+models said.
+
 An effect is counted so that it is positive where the claim is right. A claim is *confirmed* if the
 whole interval of each of its effects, over seeds and held-out prompts, lies above the smallest
 effect of interest, *refuted* if that of one lies wholly below, else *undecided*.
@@ -172,9 +196,16 @@ effect of interest, *refuted* if that of one lies wholly below, else *undecided*
 {chr(10).join(lines)}
 
 The world is a toy, and a verdict is about it: what holds here need not hold at scale, nor the
-other way round. The predictions were not made blindly: the default run had been
-[measured](../measured.md) and [compared](../compared.md) before the rules were written.
+other way round. The labelers' faults are built in; what is tried is whether they reach the policy.
+The predictions were not made blindly: the default run had been [measured](../measured.md) and
+[compared](../compared.md) before the rules were written, and where more was known the page says so.
 """
+
+
+def results_in(folder: Path, experiments: Sequence[Experiment]) -> dict[str, dict]:
+    """{number: result} of the claims whose results lie in a folder."""
+    return {one.number: read_object(folder / f"{one.name}.json") for one in experiments
+            if (folder / f"{one.name}.json").exists()}
 
 
 def so_far(results: dict[str, dict], there_are: int) -> str:

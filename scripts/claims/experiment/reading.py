@@ -6,6 +6,9 @@ training prompt once: it stands beside, and decides nothing.
 """
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +36,9 @@ class Finished:
     def replies(self, model: str, split: str) -> list[dict]:
         """A model's replies to every prompt of a split: rows of `evaluation.evaluate`, with gold.
 
-        model: "base", "sft", "dpo", "round-1", …, "policy-best", "policy".  All models of a run
-        answer the same prompts in the same order, by the same random numbers.
+        model: "base", "sft", "dpo", "round-1", …, "policy-best", "policy"; or "best-of-8", the best
+        of so many SFT replies by the reward model.  All models of a run answer the same prompts in
+        the same order; those that give one reply at a time, by the same random numbers.
         """
         times = self.run.config.evaluation.samples if split == "test" else 1
         folder = self.run.folder
@@ -47,9 +51,14 @@ class Finished:
 
     def asked(self, model: str, prompts: Sequence[dict]) -> list[dict]:
         """As `judgement.evaluate` asks one of its models."""
-        run = self.run
-        ask, _ = judgement.speakers(run)[model]
+        run, best = self.run, model.startswith("best-of-")
+        if best:
+            run = copy(run)
+            run.config = replace(run.config, baselines=("best-of-n",), evaluation=replace(
+                run.config.evaluation, best_of=int(model.removeprefix("best-of-"))))
+        ask, replies = judgement.speakers(run)["best-of-n" if best else model]
         n = rows_at_once(run.model, run.longest_prompt + run.config.ppo.max_new, BATCH)
+        n = max(1, n // replies)
         return [row for number, start in enumerate(range(0, len(prompts), n))
                 for row in ask(prompts[start:start + n], rng=run.rng(Stage.EVALUATE, number))]
 
@@ -59,24 +68,44 @@ class Finished:
                                read_json(self.run.folder / "config.json"))
         return found[max(found)]
 
+    def pairs(self, split: str) -> list[dict]:
+        """The comparisons: rows of preferences.jsonl.  Of a prompt that was asked again, those of
+        the first time."""
+        first: dict[str, int] = {}
+        return [row for row in read_preferences(self.run.place / "preferences.jsonl")
+                if row["split"] == split
+                and first.setdefault(row["prompt"], row["group"]) == row["group"]]
+
     def compared(self, split: str) -> list[dict]:
         """The distinct replies that labelers compared: rows with prompt, reply, ended, gold and
-        score, those to one prompt together.  Of a prompt that was asked again, the first time."""
-        first: dict[str, int] = {}
+        score, those to one prompt together."""
         found: dict[tuple, dict] = {}
-        for row in read_preferences(self.run.place / "preferences.jsonl"):
-            asked = row["prompt"], row["group"]
-            if row["split"] != split or first.setdefault(*asked) != row["group"]:
-                continue
+        for row in self.pairs(split):
             for side in ("chosen", "rejected"):
-                reply = {"reply": row[side], "ended": row[f"{side}_ended"]}
+                reply = reply_of(row, side)
                 found[row["prompt"], *reply.values()] = {
                     "prompt": row["prompt"], "kind": row["kind"], **reply}
         rows = evaluation.with_gold(list(found.values()))
-        scores = score_replies(self.run.load("reward"), self.run.model,
-                               [prompt + reply for prompt, reply in self.tokens(rows)])
         return [{**row, "score": float(score)}
-                for row, score in zip(rows, to_host(scores), strict=True)]
+                for row, score in zip(rows, self.scores(rows), strict=True)]
+
+    def right(self, pairs: Sequence[dict]) -> np.ndarray:
+        """Whether the reward model scores the chosen one of each pair higher: 1 or 0, ½ for
+        equals.  The pairs may be those of another run."""
+        chosen, rejected = self.sides(pairs)
+        return 0.5 + 0.5 * np.sign(chosen - rejected)
+
+    def sides(self, pairs: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
+        """The scores of the chosen replies, and of the rejected ones."""
+        chosen, rejected = (self.scores([{"prompt": row["prompt"], **reply_of(row, side)}
+                                         for row in pairs]) for side in ("chosen", "rejected"))
+        return chosen, rejected
+
+    def scores(self, rows: Sequence[dict]) -> np.ndarray:
+        """The reward model's score of each row's reply to its prompt."""
+        found = score_replies(self.run.load("reward"), self.run.model,
+                              [prompt + reply for prompt, reply in self.tokens(rows)])
+        return to_host(found).astype(np.float64)
 
     def tokens(self, rows: Sequence[dict]) -> list[tuple[list[int], list[int]]]:
         """(prompt, reply) of each row as token ids."""
@@ -93,3 +122,23 @@ class Finished:
                 self.run.backend.asarray, collate(pairs[start:start + BATCH], config.pad_id))
             found.append(to_host(reply_logprobs(params, config, tokens, mask, response_mask)))
         return np.concatenate(found)
+
+
+def reply_of(pair: dict, side: str) -> dict:
+    """The reply on a side of a comparison, "chosen" or "rejected"."""
+    return {"reply": pair[side], "ended": pair[f"{side}_ended"]}
+
+
+def by_gold(rows: Sequence[dict]) -> list[dict]:
+    """Every two of the replies to a prompt that gold tells apart, as a comparison that gold made.
+
+    rows: of `Finished.compared`, those to one prompt together."""
+    found = []
+    for _, group in groupby(rows, lambda row: row["prompt"]):
+        for a, b in combinations(group, 2):
+            if abs(a["gold"] - b["gold"]) > 1e-9:
+                chosen, rejected = (a, b) if a["gold"] > b["gold"] else (b, a)
+                found.append({"prompt": a["prompt"], "kind": a["kind"],
+                              "chosen": chosen["reply"], "chosen_ended": chosen["ended"],
+                              "rejected": rejected["reply"], "rejected_ended": rejected["ended"]})
+    return found

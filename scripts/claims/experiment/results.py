@@ -1,19 +1,19 @@
 """From the numbers of all seeds to what docs/claims/NN-name.json holds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from experiment.claim import Effect, Experiment
 from experiment.reading import SPLITS
-from experiment.settings import leaves
 from experiment.statistics import LEVEL, bootstrap, check, decide, percentiles, together
-from experiment.store import Store
 from minirlhf import __version__
 from minirlhf.environment import DECISIVE
 from minirlhf.files import read_object
 from minirlhf.settings import RunConfig
+from minirlhf.sweeping.settings import leaves
+from minirlhf.sweeping.store import Store, Wanted
 
 
 def result(experiment: Experiment, seeds: Sequence[int], measured: Sequence[dict], store: Store,
@@ -42,11 +42,9 @@ def result(experiment: Experiment, seeds: Sequence[int], measured: Sequence[dict
         "means": {split: means([seed[split] for seed in measured]) for split in SPLITS},
         "prompts": {split: [len(seed[split]["prompts"]) for seed in measured]
                     for split in SPLITS},
-        "series": [seed["series"] for seed in measured],
-        "runs": {name: {"stage": wanted.stage, "changed": dict(wanted.changed)}
-                 for name, wanted in claim.runs.items()},
-        "settings": {name: settings(store.settings(wanted, 0))
-                     for name, wanted in claim.runs.items()},
+        "series": [seed["series"] for seed in measured], "examples": measured[0]["examples"],
+        "runs": {name: asdict(wanted) for name, wanted in claim.runs.items()},
+        "settings": all_settings(claim.runs, store),
         "versions": versions(experiment, seeds, store), "sources": store.digest}
 
 
@@ -77,6 +75,14 @@ def means(tables: Sequence[dict]) -> dict[str, list[float]]:
             for name in tables[0]["columns"]}
 
 
+def all_settings(runs: Mapping[str, Wanted], store: Store) -> dict[str, dict]:
+    """Those of each run, and of the run whose reward model it takes."""
+    found = {name: settings(store.settings(wanted, 0)) for name, wanted in runs.items()}
+    return found | {f"{name}: reward model": settings(
+        store.settings(Wanted("reward", wanted.judge), 0))
+        for name, wanted in runs.items() if wanted.judge is not None}
+
+
 def settings(config: RunConfig) -> dict[str, object]:
     """{dotted name: value} of all settings but the seed."""
     return {name: value for name, value in leaves(asdict(config)) if name != "seed"}
@@ -85,7 +91,9 @@ def settings(config: RunConfig) -> dict[str, object]:
 def versions(experiment: Experiment, seeds: Sequence[int], store: Store) -> dict[str, str]:
     """What the runs were computed with; where they differ, all that there was."""
     found: dict[str, dict] = {"minirlhf": {__version__: None}}
-    for wanted in experiment.claim.runs.values():
+    runs = list(experiment.claim.runs.values())
+    runs += [Wanted("reward", wanted.judge) for wanted in runs if wanted.judge is not None]
+    for wanted in runs:
         for seed in seeds:
             recorded = read_object(store.run(wanted, seed) / "environment.json")
             for entry in [recorded, *recorded.get("resumed", [])]:

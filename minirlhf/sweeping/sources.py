@@ -16,11 +16,11 @@ import minirlhf
 PACKAGE = Path(minirlhf.__file__).parent
 # Layers from the engine to the evaluation, in the order of tests/test_layers.py, then what a run
 # is driven by.  Not here: `text`, `people`, `pretrained`, which the toy world never uses.
-DECISIVE = ("arrays", "files", "host", "environment", "parameters", "checkpoint", "autograd", "ops",
-            "tokens", "transformer", "sampling", "optimizer", "sft", "bradley_terry", "kl_penalty",
-            "gae", "clipped_surrogate", "group_advantage", "dpo", "aggregation", "rollout",
-            "stages", "labels", "votes", "agreement", "world", "evaluation",
-            "wording", "watching", "sources", "settings", "step_log", "run",
+DECISIVE = ("arrays", "files", "parallel", "dealing", "host", "environment", "parameters",
+            "checkpoint", "autograd", "ops", "tokens", "transformer", "sampling", "optimizer",
+            "sft", "bradley_terry", "kl_penalty", "gae", "clipped_surrogate", "group_advantage",
+            "dpo", "aggregation", "rollout", "stages", "labels", "votes", "agreement", "world",
+            "evaluation", "wording", "watching", "sources", "settings", "step_log", "run",
             "preferences", "judgement", "pipeline")
 
 

@@ -1,4 +1,4 @@
-"""The settings of runs: what a claim changes, and what a stage has read when it is done."""
+"""The settings of runs: what is changed in them, and what a stage has read when it is done."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -25,6 +25,7 @@ STAGES = {
     "reward": Stage("reward-model", "sft", ("preferences", "reward-model")),
     "dpo": Stage("dpo", "reward", ("dpo",)),
     "policy": Stage("ppo", "reward", ("ppo",)),
+    "evaluated": Stage("evaluate", "policy", ("evaluate",)),
     "rounds": Stage("rounds", "policy", ("evaluate",), ("rounds", "iteration")),
 }
 
@@ -103,7 +104,7 @@ def leaves(tree: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
 
 
 def differences(before: RunConfig, after: RunConfig) -> dict[str, object]:
-    """{dotted name: value} of what the second has otherwise."""
+    """{dotted name: value} of what is different in the second."""
     old = dict(leaves(asdict(before)))
     return {name: value for name, value in leaves(asdict(after)) if old[name] != value}
 
