@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -173,3 +175,13 @@ def arrays_and_mask(draw, count=1, low=-3.0, high=3.0, shortest=1):
     """`count` float64 arrays (B, R), followed by a prefix mask (B, R) of the same shape."""
     mask = draw(prefix_masks(shortest=shortest))
     return *(draw(float_arrays(mask.shape, low, high)) for _ in range(count)), mask
+
+
+def at_once(function: Callable, *arguments) -> Future:
+    """A `submit` of an executor that has done it already, in this process."""
+    future: Future = Future()
+    try:
+        future.set_result(function(*arguments))
+    except Exception as problem:
+        future.set_exception(problem)
+    return future

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers import call, one_line
+from helpers import at_once, call, one_line
 from test_layers import ROWS, SOURCES, inner_imports, layer
 
 from minirlhf import checkpoint, claims_command, judgement
@@ -26,7 +26,7 @@ from minirlhf.settings import RunConfig
 from minirlhf.sweeping import sources, store
 from minirlhf.sweeping.settings import STAGES, configured, differences, flags, stages_to
 from minirlhf.sweeping.store import Job, Store, Wanted, do
-from minirlhf.sweeping.workers import THREADS, at_once, processes
+from minirlhf.sweeping.workers import THREADS, processes
 from minirlhf.world import grammar
 from minirlhf.world.prompts import SPLITS, prompts
 

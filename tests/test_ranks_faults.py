@@ -72,14 +72,19 @@ def test_a_rank_that_ends_ends_the_others_and_says_why(how, status, told, size, 
     assert_gone(processes_of(ran))
 
 
+def until_at_work(folder: Path) -> None:
+    """Wait, a minute at most, until a run has logged some steps."""
+    log = folder / "runs" / "toy" / "metrics.jsonl"
+    for _ in range(600):
+        if log.exists() and log.stat().st_size > 1000:
+            break
+        time.sleep(0.1)
+
+
 def test_a_rank_that_is_killed_from_outside_ends_the_others(tmp_path):
     started = start(2, *command("run", *FLAGS, "--pretraining.steps", "1000000"), cwd=tmp_path)
-    log = tmp_path / "runs" / "toy" / "metrics.jsonl"
     try:
-        for _ in range(600):
-            if log.exists() and log.stat().st_size > 1000:
-                break
-            time.sleep(0.1)
+        until_at_work(tmp_path)
         found = {int(name) for name in os.listdir("/proc") if name.isdigit()
                  and parent_of_parent(int(name)) == started.pid}
         assert len(found) == 2
@@ -107,12 +112,8 @@ def parent_of(process: int) -> int:
 
 def test_ctrl_c_ends_all_ranks_and_says_how_to_go_on(tmp_path):
     started = start(2, *command("run", *FLAGS, "--pretraining.steps", "1000000"), cwd=tmp_path)
-    log = tmp_path / "runs" / "toy" / "metrics.jsonl"
     try:
-        for _ in range(600):
-            if log.exists() and log.stat().st_size > 1000:
-                break
-            time.sleep(0.1)
+        until_at_work(tmp_path)
         started.send_signal(signal.SIGINT)
         _, told = started.communicate(timeout=SOON)
     finally:

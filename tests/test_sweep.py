@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import counted
 import numpy as np
 import pytest
-from helpers import FLAGS, breaks, call, one_line
+from helpers import FLAGS, at_once, breaks, call, one_line
 
 from minirlhf import claims_command
 from minirlhf.files import read_json, read_jsonl
@@ -25,7 +25,7 @@ from minirlhf.sweeping import table as tables
 from minirlhf.sweeping.locks import alone, lock_file, locked_elsewhere
 from minirlhf.sweeping.store import Store, Wanted
 from minirlhf.sweeping.table import Row, table, written
-from minirlhf.sweeping.workers import LIVES, at_once, processes
+from minirlhf.sweeping.workers import LIVES, processes
 
 pytestmark = pytest.mark.xdist_group("sweeps")                 # the small sweep is made once
 

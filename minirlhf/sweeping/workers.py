@@ -115,16 +115,6 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def at_once(function: Callable, *arguments) -> Future:
-    """A `submit` that has done it already, in this process."""
-    future: Future = Future()
-    try:
-        future.set_result(function(*arguments))
-    except Exception as problem:
-        future.set_exception(problem)
-    return future
-
-
 def minirlhf(argv: Sequence[str]) -> None:
     """A command of the command line that makes a run; what it says is kept back.
 

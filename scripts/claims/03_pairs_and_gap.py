@@ -4,7 +4,7 @@
 """
 
 import numpy as np
-from experiment import Claim, Effect, Wanted, by_prompt, main
+from experiment import Claim, Effect, Wanted, main, of_pairs
 
 from minirlhf.bradley_terry import bradley_terry_loss
 
@@ -50,12 +50,6 @@ def measure(runs, split):
     columns = {f"right {n}": of_pairs(pairs, runs[str(n)].right(pairs)) for n in PROMPTS}
     return columns | {"level": of_pairs(pairs, abs(level - plain)),
                       "scale": of_pairs(pairs, abs(scale - plain))}
-
-
-def of_pairs(pairs, numbers):
-    """{prompt: mean over its pairs}."""
-    return by_prompt([{"prompt": pair["prompt"], "number": number}
-                      for pair, number in zip(pairs, numbers, strict=True)], "number")
 
 
 def draw(axes, result):

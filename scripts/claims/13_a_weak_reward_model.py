@@ -4,7 +4,7 @@
 """
 
 import numpy as np
-from experiment import Claim, Effect, Wanted, by_gold, by_prompt, main
+from experiment import Claim, Effect, Wanted, by_gold, by_prompt, main, of_pairs
 
 WEAK = {"small": "of a small model", "few": "from few pairs", "noisy": "from noisy labels"}
 
@@ -48,8 +48,7 @@ def measure(runs, split):
     columns["gold SFT"] = by_prompt(runs["default"].replies("sft", split), "gold")
     pairs = by_gold(runs["default"].compared(split))
     for name, run in runs.items():
-        found = by_prompt([{"prompt": pair["prompt"], "right": right}
-                           for pair, right in zip(pairs, run.right(pairs), strict=True)], "right")
+        found = of_pairs(pairs, run.right(pairs))
         # Not all prompts have replies that gold tells apart: 0 there, and the share of the others.
         columns[f"right {name}"] = {prompt: found.get(prompt, 0) for prompt in columns["gold SFT"]}
         columns["compared"] = {prompt: prompt in found for prompt in columns["gold SFT"]}

@@ -3,7 +3,7 @@
     python scripts/claims/16_labelers_who_disagree.py [--quick] [--seeds 5]
 """
 
-from experiment import Claim, Effect, Wanted, by_gold, by_prompt, main
+from experiment import Claim, Effect, Wanted, by_gold, by_prompt, main, of_pairs
 
 CLAIM = Claim(
     title="Labelers who disagree teach less",
@@ -41,11 +41,7 @@ CLAIM = Claim(
 
 def measure(runs, split):
     pairs = by_gold(runs["clear"].compared(split))
-    columns = {}
-    for name, run in runs.items():
-        rows = [{"prompt": pair["prompt"], "right": right}
-                for pair, right in zip(pairs, run.right(pairs), strict=True)]
-        columns[f"right {name}"] = by_prompt(rows, "right")
+    columns = {f"right {name}": of_pairs(pairs, run.right(pairs)) for name, run in runs.items()}
     asked = columns["right clear"]
     for name in ("clear", "unclear", "one careless", "five careless"):
         gold = by_prompt(runs[name].replies("policy", split), "gold")

@@ -14,9 +14,9 @@ Their runs are made by minirlhf/sweeping/, each once for all claims.
     command.py      all of it in order
 """
 
-from experiment.claim import Claim, Effect, by_prompt, side_by_side
+from experiment.claim import Claim, Effect, by_prompt, of_pairs, side_by_side
 from experiment.command import main
 from experiment.reading import by_gold
 from minirlhf.sweeping.store import Wanted
 
-__all__ = ["Claim", "Effect", "Wanted", "by_gold", "by_prompt", "main", "side_by_side"]
+__all__ = ["Claim", "Effect", "Wanted", "by_gold", "by_prompt", "main", "of_pairs", "side_by_side"]

@@ -132,6 +132,12 @@ def side_by_side(speakers: Mapping[str, Sequence[dict]], *, falls: tuple[str, st
         for name, rows in speakers.items()]} for prompt, i in list(shown.items())[:n]]
 
 
+def of_pairs(pairs: Sequence[dict], numbers: Sequence[float]) -> dict[str, float]:
+    """{prompt: mean over its pairs} of a number a pair."""
+    return by_prompt([{"prompt": pair["prompt"], "number": number}
+                      for pair, number in zip(pairs, numbers, strict=True)], "number")
+
+
 def by_prompt(rows: Sequence[dict], number: str | Callable[[dict], float]) -> dict[str, float]:
     """{prompt: mean over its replies} of a key of the rows, or of a function of a row."""
     found: dict[str, list[float]] = {}
